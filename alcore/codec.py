@@ -347,7 +347,7 @@ def _class_of(tag: str, name: str, fields: Mapping[str, Any]) -> type | None:
 
 
 def _has_fields(kind: Any, fields: Mapping[str, Any]) -> bool:
-    """Tell whether a class has these fields, and no other that each value has."""
+    """Return whether a class has these fields, and no other that each value has."""
     if issubclass(kind, tuple):
         return list(fields) == list(kind._fields)
     own = dataclasses.fields(kind)

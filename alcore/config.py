@@ -21,7 +21,7 @@ from alcore.store.retention import parse_retention
 
 
 def _are_weights(values: Any) -> bool:
-    """Tell whether these are finite numbers of at least 0, and one of them above."""
+    """Return whether these are finite numbers of at least 0, and one of them above."""
     try:
         numbers = [float(value) for value in values]
     except (TypeError, ValueError):
@@ -35,7 +35,7 @@ def _refuse(owner: object, name: str, must: str) -> NoReturn:
 
 
 def _is_number(value: Any) -> bool:
-    """Tell whether this is one real number, NumPy's and a tensor's included; a bool and a text are none."""
+    """Return whether this is one real number, NumPy's and a tensor's included; a bool and a text are none."""
     if isinstance(value, bool | str | bytes) or getattr(value, "shape", ()) != ():
         return False
     try:
@@ -234,7 +234,7 @@ class DriverConfig:
     skip_training, skip_metrology, skip_labeling
         Leave these phases out.
     checkpoint_interval
-        Save a checkpoint every so many steps and at the end; 0 saves only the first state.
+        Steps between two checkpoints, and one more at the end; 0 saves only the first state.
     checkpoint_on_training, checkpoint_on_metrology, checkpoint_on_query
         Save one after the training as well, in each step that `checkpoint_interval` names, so that a run which is
         killed later in the step does not train again. One file serves all three: what metrology and query strategies
@@ -242,7 +242,7 @@ class DriverConfig:
     checkpoint_on_labeling
         Save one at the end of these steps.
     model_checkpoint_frequency
-        Save one every so many epochs inside training as well; 0 does not.
+        Epochs between two checkpoints inside training; 0 disables these.
     keep
         Which checkpoints to keep when a step or the run ends, beside the first: rules with commas between them.
         ``last=3`` keeps the last three, that of a final training among them (without this rule, the last one),

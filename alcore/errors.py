@@ -74,7 +74,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def is_importing(frame: FrameType | None) -> bool:
-    """Tell whether a module is being imported where a frame is; a signal handler must not raise there.
+    """Return whether a module is being imported where a frame is; a signal handler must not raise there.
 
     What it raises could be swallowed or turned into another error by the module, and would leave it half imported.
 
@@ -151,7 +151,7 @@ def check_choice(owner: str, name: str, value: object, known: Iterable[str]) -> 
     value
         What was given.
     known
-        The valid values, in the order in which they are told.
+        The valid values, in the order in which they are listed.
     """
     words = list(known)
     if value not in words:

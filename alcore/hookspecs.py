@@ -108,7 +108,7 @@ class Lifecycle:
     `alcore_should_stop` ends the run with its error.
 
     `replayed` is True where the step was run before, up to some point, and is run again since the run was resumed: what
-    it decided is on record, and observers may have been told of it.
+    it decided is on record, and observers may have been called with it.
     """
 
     @runspec

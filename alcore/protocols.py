@@ -168,7 +168,7 @@ class Data:
     def __post_init__(self) -> None:
         if self.info == DataInfo() or self.info is None:
             said = (getattr(pool, "info", None) for pool in (self.train, self.unlabeled))
-            self.info = next((one for one in said if isinstance(one, DataInfo)), DataInfo())
+            self.info = next((info for info in said if isinstance(info, DataInfo)), DataInfo())
 
 
 class Preprocessing(Protocol):
@@ -692,7 +692,7 @@ class PoolProvenance(Protocol):
 
     units: Mapping[str, str]
     """The units of the columns that `shown` gives, by column, such as ``{"T": "K"}``. Read by ``alcore ask`` and by
-    label strategies that run programs. Where it is missing, no units are told."""
+    label strategies that run programs. Where it is missing, no units are shown."""
 
     source_rows: torch.Tensor | None
     """The row of the file of each sample, by id: int64, shape (N,), from 0. A header and blank lines don't count, as in
@@ -746,7 +746,7 @@ class AbstractQueue(Protocol[T]):
         """Take an item out; raises `queue.Empty` when nothing is left."""
 
     def empty(self) -> bool:
-        """Tell whether nothing is left."""
+        """Return whether nothing is left."""
 
 
 class QueryQueue(Protocol):
@@ -783,7 +783,7 @@ class QueryQueue(Protocol):
         """
 
     def empty(self) -> bool:
-        """Tell whether nothing is left to label."""
+        """Return whether nothing is left to label."""
 
     def qsize(self) -> int:
         """Return how many requests are left to label."""
@@ -847,29 +847,21 @@ class LabelStrategy(Protocol):
         """Receive the run, before the first step."""
 
 
-class LabelStrategyOptions(Protocol):
-    """What a label strategy may also offer."""
-
-    idempotent: bool
-    """Whether it may be asked again under the same request id at no cost. Then it doesn't matter which requests it was
-    working on when a run was cut off. Not read where there is `poll`."""
+class ImmediateLabelOptions(Protocol):
+    """What a label strategy may also offer whose labels are there at once: looked up, or known to the pool."""
 
     labels_by_id: bool
     """Whether it answers with bare sample ids at once, so that the pool must know the answers. Then, as it buys nothing
     and draws nothing, its requests are not tracked while they are in flight, and the global generators are not restored
     after it."""
 
-    waits: bool
-    """Whether it may raise `alcore.errors.Waiting`. Then `label` is called while requests of the step are open, also
-    where none of them is left to hand out, since its only answer was refused for instance."""
 
-    told: bool
-    """Whether the answers that it waits for are told to the run (``alcore tell``); False where it gets them itself.
-    Read for what the command advises to do next. Where it is missing: True."""
+class InProcessLabelOptions(Protocol):
+    """What a label strategy may also offer that works for hours inside `label`, and ends with its process."""
 
-    at_once: int
-    """How many requests it works on at the same time, at most. Read for the first line of a run and by `alcore check`.
-    Where it is missing, nothing is said of it."""
+    idempotent: bool
+    """Whether it may be asked again under the same request id at no cost. Then it doesn't matter which requests it was
+    working on when a run was cut off. Not read where there is `poll`."""
 
     remote: bool
     """Whether it also works on another machine, in ``alcore worker`` of the plugin alcore-worker. There is no Driver
@@ -879,21 +871,24 @@ class LabelStrategyOptions(Protocol):
     it is missing: False."""
 
     def is_in_doubt(self, request: Request, /) -> bool:
-        """Tell whether a request that was taken may have been carried out without the strategy being able to find out.
+        """Return whether a taken request may have been carried out without the strategy being able to find out.
 
         Called when a run goes on that was cut off, for each request in flight that has no answer. Those in doubt need
         the user's decision (``--in-doubt``), the others are handed out again. Where it is missing, all are in doubt.
         Not called where there is `poll`, or `idempotent` is True.
         """
 
-    def cost(self, item: Any, /) -> float:
-        """Return what the label of an item will cost.
 
-        Where it is missing: the pool's `cost`, else the mean of what was paid so far, else 1.0.
-        """
+class ElsewhereLabelOptions(Protocol):
+    """What a label strategy may also offer whose work goes on elsewhere, for days perhaps, while no process runs."""
 
-    def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:
-        """Return what `cost` does for many samples, int64 (n,): float64 (n,); called in place of it for samples."""
+    waits: bool
+    """Whether it may raise `alcore.errors.Waiting`. Then `label` is called while requests of the step are open, also
+    where none of them is left to hand out, since its only answer was refused for instance."""
+
+    told: bool
+    """Whether the answers that it waits for are told to the run (``alcore tell``); False where it gets them itself.
+    Read for what the command advises to do next. Where it is missing: True."""
 
     def poll(self, request_id: str, /) -> Any:
         """Return the answer to a request that was taken, ``alcore.PENDING``, or None if the strategy never got it.
@@ -903,6 +898,27 @@ class LabelStrategyOptions(Protocol):
         again in the next phase; one that the strategy never got is handed out. A strategy that offers this needs no
         decision after an interruption, and its `idempotent` isn't read.
         """
+
+
+class LabelStrategyOptions(ImmediateLabelOptions, InProcessLabelOptions, ElsewhereLabelOptions, Protocol):
+    """What a label strategy may also offer: this, and what belongs to one of three ways to get labels.
+
+    They are in `ImmediateLabelOptions`, `InProcessLabelOptions` and `ElsewhereLabelOptions`. Members of several may be
+    offered together.
+    """
+
+    at_once: int
+    """How many requests it works on at the same time, at most. Read for the first line of a run and by `alcore check`.
+    Where it is missing, nothing is said of it."""
+
+    def cost(self, item: Any, /) -> float:
+        """Return what the label of an item will cost.
+
+        Where it is missing: the pool's `cost`, else the mean of what was paid so far, else 1.0.
+        """
+
+    def costs_of(self, samples: torch.Tensor, /) -> torch.Tensor | None:
+        """Return what `cost` does for many samples, int64 (n,): float64 (n,); called in place of it for samples."""
 
 
 @runtime_checkable
@@ -970,7 +986,7 @@ class LearnerOptions(Protocol):
         """Return the covariance of predictions between A and B inputs given the labels: shape (T, A, B).
 
         It is of T quantities, without the noise of labels, in the unit of the target squared; without `b` the variances
-        alone, (T, A). Called by query strategies that choose by what a label would tell of others.
+        alone, (T, A). Called by query strategies that choose by what a label would say about others.
         """
 
     def parameters(self) -> Iterable[Any]:
@@ -1032,7 +1048,7 @@ class TrainingLoopOptions(Protocol):
     """Its validation step, likewise."""
 
     checkpoint_frequency: int
-    """Save a checkpoint every so many epochs, as ``DriverConfig.model_checkpoint_frequency``; 0 does not."""
+    """Epochs between two checkpoints, as ``DriverConfig.model_checkpoint_frequency``; 0 disables these."""
 
 
 class TrainingLoop(Protocol):
@@ -1076,7 +1092,7 @@ class FactoryOptions(Protocol):
     taken only with ``--allow-code``, as is ``package.module:name``; what the user gives with ``--set`` is trusted."""
 
     def preprocessing_from(self, description: Mapping[str, Any], /) -> Preprocessing:
-        """Make again what ``Data.preprocessing`` held, of what its `describe` returned; the file is not needed.
+        """Rebuild ``Data.preprocessing`` from what its `describe` returned; the file is not needed.
 
         An attribute of a data factory. Raise `UsageError` for a description that can't be understood, such as one of
         a later version. Called by ``alcore predict``.

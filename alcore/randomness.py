@@ -20,7 +20,7 @@ def derive_seed(seed: int, *purpose: object) -> int:
     seed
         Of the run.
     *purpose
-        Words that name the use, such as step, phase, strategy and epoch; told apart by their ``str``.
+        Words that name the use, such as step, phase, strategy and epoch; distinguished by their ``str``.
     """
     words = "\x1f".join(str(word) for word in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "little") >> 1

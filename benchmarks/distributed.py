@@ -45,7 +45,7 @@ def driver_on(path: str, root: str, *, train: bool, plugins: list[Any]) -> Any:
     from alcore import config as c
 
     rows = np.load(path, mmap_mode="r")
-    labelled = range(20_000 if train else 0)
+    labeled = range(20_000 if train else 0)
     targets = np.arange(len(rows)) % 10
     return Driver(
         c.DriverConfig(
@@ -55,7 +55,7 @@ def driver_on(path: str, root: str, *, train: bool, plugins: list[Any]) -> Any:
         learner(),
         c.StrategiesConfig([] if train else [ClassifierUQQuery(PICKS, "entropy")], queue.Queue),
         c.TrainingConfig(
-            TensorPool(rows, targets, labeled=labelled), 2, train_loop_fn=DefaultTrainingLoop(use_progress_bars=False)
+            TensorPool(rows, targets, labeled=labeled), 2, train_loop_fn=DefaultTrainingLoop(use_progress_bars=False)
         ),
         plugins=plugins,
     )  # fmt: skip
@@ -85,7 +85,7 @@ def work(options: argparse.Namespace) -> None:
             driver = driver_on(options.path, root, train=train, plugins=[Clock()])
             driver.run()
             if not train:
-                found["chosen"] = [one.sample for one in driver.query_queue.asked]
+                found["chosen"] = [request.sample for request in driver.query_queue.asked]
             found[name] = found.pop("training" if train else "query", 0.0)  # observers are told on rank 0 alone
     if driver.ranks.main:
         print(json.dumps(found), flush=True)
@@ -114,14 +114,14 @@ def start(ranks: int, path: str) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace, path: str) -> None:
     best: dict[int, dict[str, Any]] = {}
-    for _ in range(options.repeats):  # in turns, so that all meet the same neighbours
+    for _ in range(options.repeats):  # in turns, so that all meet the same neighbors
         for ranks in options.ranks:
-            found = start(ranks, path)
-            kept = best.setdefault(ranks, found)
-            if kept["chosen"] != found["chosen"] or found["chosen"] != best[options.ranks[0]]["chosen"]:
+            figures = start(ranks, path)
+            kept = best.setdefault(ranks, figures)
+            if kept["chosen"] != figures["chosen"] or figures["chosen"] != best[options.ranks[0]]["chosen"]:
                 raise RuntimeError("other samples were chosen")
             for name in ("scoring", "training"):
-                kept[name] = min(kept[name], found[name])
+                kept[name] = min(kept[name], figures[name])
     samples = {"scoring": options.rows, "training": 2 * 20_000}
     for name, count in samples.items():
         for ranks in options.ranks:

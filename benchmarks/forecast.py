@@ -34,8 +34,8 @@ def judged(curve: Curve, metric: str | None) -> dict[str, float] | None:
         return None
     place = cut - 1 + int(np.searchsorted(labels[cut - 1 :], labels[cut - 1] + AHEAD, side="right")) - 1
     bounds = bounds_of(metric_name([curve], metric), values[:cut])
-    found = forecast(labels[:cut], values[:cut], labels[place : place + 1], bounds=bounds)
-    low, high, expected = (float(one[0]) for one in (found.low, found.high, found.expected))
+    ahead = forecast(labels[:cut], values[:cut], labels[place : place + 1], bounds=bounds)
+    low, high, expected = (float(values_ahead[0]) for values_ahead in (ahead.low, ahead.high, ahead.expected))
     truth, now, scale = float(values[place]), float(values[cut - 1]), float(np.ptp(values[:cut]))
     return {
         "held": float(low <= truth <= high),
@@ -60,9 +60,9 @@ def main() -> None:
             if (one := judged(curve, options.metric)) is not None:
                 groups.setdefault(f"{part}/{place.stem}", []).append(one)
                 groups.setdefault(part, []).append(one)
-    for name, judgements in sorted(groups.items()):
-        means = {key: round(float(np.mean([one[key] for one in judgements])), 3) for key in judgements[0]}
-        print(json.dumps({"name": f"forecast/{name}", "runs": len(judgements), **means}), flush=True)
+    for name, judgments in sorted(groups.items()):
+        means = {key: round(float(np.mean([judgment[key] for judgment in judgments])), 3) for key in judgments[0]}
+        print(json.dumps({"name": f"forecast/{name}", "runs": len(judgments), **means}), flush=True)
 
 
 if __name__ == "__main__":

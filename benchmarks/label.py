@@ -108,7 +108,7 @@ class PlainMany(Plain):
         began = time.perf_counter()
         requests = queue_to_label.get_many(queue_to_label.qsize())
         for start in range(0, len(requests), floors.AT_ONCE):
-            serialize_queue.put_many([Label(one, 1) for one in requests[start : start + floors.AT_ONCE]])
+            serialize_queue.put_many([Label(request, 1) for request in requests[start : start + floors.AT_ONCE]])
         self.seconds = time.perf_counter() - began
 
 

@@ -25,14 +25,16 @@ SERVERS = {"redis": "redis-server", "valkey": "valkey-server"}
 
 def task(number: int, point: Any) -> str:
     """Return a task of the size that alcore-worker sends of a sample with two features."""
-    return json.dumps({"task": f"{number:050d}", "point": [float(one) for one in point], "more": "x" * 250})
+    return json.dumps(
+        {"task": f"{number:050d}", "point": [float(coordinate) for coordinate in point], "more": "x" * 250}
+    )
 
 
 def answer_to(text: str, function: Callable[[Any], Any]) -> str:
     """Return the answer to a task."""
-    found = json.loads(text)
-    value = function(found["point"])
-    return json.dumps({"task": found["task"], "value": value, "more": "x" * 80})
+    document = json.loads(text)
+    value = function(document["point"])
+    return json.dumps({"task": document["task"], "value": value, "more": "x" * 80})
 
 
 def write(path: Path, text: str) -> None:
@@ -169,9 +171,9 @@ def stream_seconds(where: str, points: Any, workers: int, function: Callable[[An
                 calls.execute()
         left = len(points)
         while left:
-            found = client.lpop("answers", AT_ONCE)
-            left -= len([json.loads(one) for one in found or ()])
-            if not found:
+            answers = client.lpop("answers", AT_ONCE)
+            left -= len([json.loads(answer) for answer in answers or ()])
+            if not answers:
                 time.sleep(0.002)
         seconds = time.perf_counter() - began
         client.set("end", 1)
@@ -185,10 +187,10 @@ def started(work: Callable[..., None], where: Any, workers: int, *more: Any) -> 
     context = multiprocessing.get_context("forkserver")
     ready = context.Semaphore(0)
     crew = [context.Process(target=work, args=(where, number, *more, ready)) for number in range(workers)]
-    for one in crew:
-        one.start()
+    for worker in crew:
+        worker.start()
     for _ in crew:
         ready.acquire()
     yield
-    for one in crew:
-        one.join()
+    for worker in crew:
+        worker.join()

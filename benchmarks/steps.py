@@ -92,16 +92,16 @@ def main() -> None:
     if options.live is not None:
         live(options.live, options.steps)
         return
-    found = []
+    repeats = []
     for _ in range(options.repeats):
         with tempfile.TemporaryDirectory(dir=options.root) as folder:
-            found.append(measured(Path(folder), options.steps))
-    median = {name: statistics.median(one[name] for one in found) for name in found[0]}
+            repeats.append(measured(Path(folder), options.steps))
+    median = {name: statistics.median(times[name] for times in repeats) for name in repeats[0]}
     rows = [
         {"name": "steps/flat", "early_ms": median["early_ms"], "late_ms": median["late_ms"],
-         "ratio": statistics.median(one["late_ms"] / one["early_ms"] for one in found), "limit": 1.1},
+         "ratio": statistics.median(times["late_ms"] / times["early_ms"] for times in repeats), "limit": 1.1},
         {"name": "steps/resume", "resume_s": median["resume_s"], "one_step_s": median["one_step_s"],
-         "more_s": statistics.median(one["resume_s"] - one["one_step_s"] for one in found), "limit": 2.0},
+         "more_s": statistics.median(times["resume_s"] - times["one_step_s"] for times in repeats), "limit": 2.0},
     ]  # fmt: skip
     for row in rows:
         figures = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}

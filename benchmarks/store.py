@@ -186,8 +186,8 @@ def checkpoint_bytes(root: Path, size: int) -> dict[str, Any]:
     driver.run()
     last = Run(driver.log_dir).checkpoints()[-1]
     tensors = load_file(driver.log_dir / "ckpt" / last["file"])
-    kept = [one for name, one in tensors.items() if name.startswith(("model.", "optimizer."))]
-    needed = sum(one.numel() * one.element_size() for one in kept)
+    kept = [tensor for name, tensor in tensors.items() if name.startswith(("model.", "optimizer."))]
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in kept)
     return {
         "bytes": last["bytes"], "model_and_optimizer_bytes": needed, "ratio": last["bytes"] / (needed + size // 8),
         "pool": size, "database_bytes": (driver.log_dir / "run.db").stat().st_size,
@@ -249,16 +249,16 @@ def main() -> None:
         one_by_one = [labels(root, options.labels, f"labels-{i}") for i in range(options.repeats + 1)][1:]
         large = checkpoint_bytes(root, options.pool)
     median = statistics.median
-    label = {name: median(one[name] for one in one_by_one) for name in one_by_one[0]}
+    label = {name: median(times[name] for times in one_by_one) for name in one_by_one[0]}
     rows: list[dict[str, Any]] = [
         {"name": "store/step", "ms_a_step": median(a for a, _ in pairs), "bare_ms_a_step": median(b for _, b in pairs),
          "ratio": median(a / b for a, b in pairs), "limit": 1.5},
         {"name": "store/checkpoint", **large},
         {"name": "store/label", "ms_a_label": label["alcore"], "bare_ms_a_label": label["bare"],
-         "ratio": median(one["alcore"] / one["bare"] for one in one_by_one), "fsync_ms": label["fsync"],
-         "ratio_to_fsync": median(one["alcore"] / one["fsync"] for one in one_by_one)},
+         "ratio": median(times["alcore"] / times["bare"] for times in one_by_one), "fsync_ms": label["fsync"],
+         "ratio_to_fsync": median(times["alcore"] / times["fsync"] for times in one_by_one)},
         {"name": "store/label-bulk", "ms_a_label": label["bulk"],
-         "ratio": median(one["bulk"] / one["alcore"] for one in one_by_one)},
+         "ratio": median(times["bulk"] / times["alcore"] for times in one_by_one)},
     ]  # fmt: skip
     for row in rows:
         figures = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}

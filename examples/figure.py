@@ -31,9 +31,9 @@ def comparison_of(table: Path) -> Comparison:
 def draw(panel: Any, title: str, comparison: Comparison) -> None:
     """Draw the mean curve of each arm with its 95% interval, the ceiling, and the outcome."""
     (axis,) = comparison.axes
-    for (colour, line), arm in zip(STYLES, axis.arms.values(), strict=True):
-        panel.plot(axis.x, arm.mean, color=colour, linestyle=line, linewidth=1.8, label=arm.arm)
-        panel.fill_between(axis.x, arm.low, arm.high, color=colour, alpha=0.15, linewidth=0)
+    for (color, line), arm in zip(STYLES, axis.arms.values(), strict=True):
+        panel.plot(axis.x, arm.mean, color=color, linestyle=line, linewidth=1.8, label=arm.arm)
+        panel.fill_between(axis.x, arm.low, arm.high, color=color, alpha=0.15, linewidth=0)
     if comparison.ceiling is not None:
         every = f"all {comparison.ceiling_labels:.0f} labels"
         panel.axhline(comparison.ceiling.value, color="black", linestyle=(0, (1, 1.5)), linewidth=1.2, label=every)

@@ -132,10 +132,10 @@ def test_tensor_of_each_dtype_and_shape_comes_back(dtype: torch.dtype, shape: tu
     ids=["transposed", "strided", "expanded", "one element", "parameter", "conjugate", "negative"],
 )
 def test_view_comes_back_with_its_values(tensor: torch.Tensor) -> None:
-    found = codec.loads(codec.dumps(tensor))
-    assert type(found) is torch.Tensor
-    assert not found.requires_grad
-    assert torch.equal(found, tensor)
+    decoded = codec.loads(codec.dumps(tensor))
+    assert type(decoded) is torch.Tensor
+    assert not decoded.requires_grad
+    assert torch.equal(decoded, tensor)
 
 
 def test_encoded_tensor_does_not_change_with_the_original() -> None:
@@ -159,7 +159,7 @@ def test_text_with_any_characters_comes_back(text: str) -> None:
     assert codec.loads(encoded) == {text: text}
 
 
-class Colour(enum.IntEnum):
+class Color(enum.IntEnum):
     RED = 1
 
 
@@ -233,7 +233,7 @@ class Told:
 @pytest.mark.parametrize(
     "value",
     [
-        object(), Colour.RED, Case, Ended(1), More(1), Slotted, Told(1), 1j, range(3),
+        object(), Color.RED, Case, Ended(1), More(1), Slotted, Told(1), 1j, range(3),
         collections.defaultdict(list), bytearray(b"a"), lambda: 0,
         np.array(["a"]), np.array([None]), np.datetime64("2020-01-01"), np.ma.array([1]), np.zeros(2, np.longdouble),
         torch.eye(2).to_sparse(), torch.empty(2, device="meta"),
@@ -404,10 +404,10 @@ def test_adam_state_comes_back() -> None:
     layer(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     state = optimizer.state_dict()
-    found = codec.loads(codec.dumps(state))
-    assert list(found["state"]) == [0, 1]
-    assert same(found["state"], state["state"])
-    assert found["param_groups"][0]["betas"] == (0.9, 0.999)
+    decoded = codec.loads(codec.dumps(state))
+    assert list(decoded["state"]) == [0, 1]
+    assert same(decoded["state"], state["state"])
+    assert decoded["param_groups"][0]["betas"] == (0.9, 0.999)
 
 
 _PROGRAM = """

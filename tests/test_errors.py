@@ -7,7 +7,7 @@ import pytest
 from alcore import errors
 from alcore.errors import did_you_mean, reason_of
 
-KINDS = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, Exception)]
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
 KINDS.remove(errors.Waiting)  # what a label strategy says, not an error
 
 

@@ -25,7 +25,7 @@ LIFECYCLE = [name for name in vars(hookspecs.Lifecycle) if name.startswith("alco
 
 
 def signature(owner: type, name: str) -> str:
-    names = [one for one in inspect.signature(getattr(owner, name)).parameters if one != "self"]
+    names = [parameter for parameter in inspect.signature(getattr(owner, name)).parameters if parameter != "self"]
     return f"`{name}({', '.join(names)})`"
 
 
@@ -101,9 +101,13 @@ def recorder() -> tuple[Any, list[tuple[str, dict[str, Any]]]]:
     calls: list[tuple[str, dict[str, Any]]] = []
 
     def method(name: str) -> Any:
-        names = [one for one in inspect.signature(getattr(hookspecs.Lifecycle, name)).parameters if one != "self"]
+        names = [
+            parameter
+            for parameter in inspect.signature(getattr(hookspecs.Lifecycle, name)).parameters
+            if parameter != "self"
+        ]
         space: dict[str, Any] = {"calls": calls}
-        pairs = ", ".join(f"{one!r}: {one}" for one in names)
+        pairs = ", ".join(f"{name!r}: {name}" for name in names)
         exec(f"def {name}(self, {', '.join(names)}): calls.append(({name!r}, {{{pairs}}}))", space)
         return alcore.runhook(space[name])
 

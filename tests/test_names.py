@@ -36,10 +36,10 @@ def test_equal_names_are_told_apart() -> None:
 
 @given(st.lists(st.sampled_from(["f1", "f1-2", "f1-2-2", "uq", "driver_log"]), max_size=12))
 def test_names_are_unique_and_start_as_they_were_given(names: list[str]) -> None:
-    found = unique_names(names)
-    assert len(set(found)) == len(found) == len(names)
-    assert "driver_log" not in found
-    assert all(one.startswith(name) for one, name in zip(found, names, strict=True))
+    unique = unique_names(names)
+    assert len(set(unique)) == len(unique) == len(names)
+    assert "driver_log" not in unique
+    assert all(one.startswith(name) for one, name in zip(unique, names, strict=True))
     assert all(
-        one == name for one, name in zip(found, names, strict=True) if names.count(name) == 1 and "-2" not in one
+        one == name for one, name in zip(unique, names, strict=True) if names.count(name) == 1 and "-2" not in one
     )

@@ -33,10 +33,10 @@ def test_seeds_are_what_they_were() -> None:
 
 @given(st.integers(0, 2**64), st.lists(st.one_of(st.integers(), st.text(max_size=5)), max_size=3))
 def test_seeds_fit_a_generator(seed: int, purpose: list[int | str]) -> None:
-    found = derive_seed(seed, *purpose)
-    assert 0 <= found < 2**63
-    assert found == derive_seed(seed, *purpose)
-    torch.Generator().manual_seed(found)
+    derived = derive_seed(seed, *purpose)
+    assert 0 <= derived < 2**63
+    assert derived == derive_seed(seed, *purpose)
+    torch.Generator().manual_seed(derived)
 
 
 def test_purposes_are_told_apart() -> None:

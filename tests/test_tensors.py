@@ -41,10 +41,10 @@ class Holder(torch.nn.Module):
 def test_bytes_are_those_of_a_plain_copy(tensor: torch.Tensor) -> None:
     plain = torch.tensor(tensor.tolist(), dtype=tensor.dtype).reshape(tensor.shape)
     expected = b"" if not plain.numel() else plain.reshape(-1).view(torch.uint8).numpy().tobytes()
-    found = bytes_of(tensor)
-    assert found.dtype == torch.uint8
-    assert found.shape == (len(expected),)
-    assert found.numpy().tobytes() == expected
+    raw = bytes_of(tensor)
+    assert raw.dtype == torch.uint8
+    assert raw.shape == (len(expected),)
+    assert raw.numpy().tobytes() == expected
 
 
 @each_layout

@@ -106,7 +106,7 @@ def _call(command: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _in_command(frame: FrameType | None) -> bool:
-    """Tell whether a `KeyboardInterrupt` that is raised in a frame comes to `interruptible`, and as what it is."""
+    """Return whether a `KeyboardInterrupt` that is raised in a frame comes to `interruptible`, and as what it is."""
     if is_importing(frame):
         return False
     while frame is not None and frame.f_code is not _call.__code__:

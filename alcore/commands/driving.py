@@ -101,7 +101,7 @@ def complete_experiment(
 
 
 def set_parameters(experiment: Experiment, assign: list[str] | None) -> None:
-    """Set what ``--set`` gives; what can't be set is told of with all other faults of the experiment."""
+    """Set what ``--set`` gives; what can't be set is listed with all other faults of the experiment."""
     for text in assign or []:
         try:
             experiment.set(text)
@@ -219,10 +219,12 @@ def _headline(resolved: Resolved, driver: Driver) -> str:
     """Return one line that says what is run."""
     import torch
 
+    from alcore.strategies.label_options import most_at_once
+
     names = {kind: ", ".join(part.given.use for part in parts) or "none" for kind, parts in resolved.parts.items()}
     start = f"start {names['start']}, " if resolved.parts["start"] else ""
     threads = torch.get_num_threads()
-    at_once = getattr(driver.label_strategy, "at_once", None)
+    at_once = most_at_once(driver.label_strategy)
     label = "" if at_once is None else f" ({at_a_time(at_once)})"
     return (
         f"Run {driver.run_id}: data {names['data']}, learner {names['learner']}, {start}query {names['query']}, "

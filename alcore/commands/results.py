@@ -90,6 +90,8 @@ def _result(run: Run) -> dict[str, Any]:
 
 
 def _report_text(run: Run, driver: Driver) -> str:
+    from alcore.strategies.label_options import is_told
+
     reason, records = driver.end_reason, run.records()
     steps = run.steps()
     everything = f"alcore show {shell_name(run.folder)} --all"
@@ -101,7 +103,7 @@ def _report_text(run: Run, driver: Driver) -> str:
             f"alcore ask {name} --out FILE.csv": "write what to label",
             f"alcore tell {name} FILE.csv": "tell the labels that were filled in",
         }
-        told = getattr(driver.label_strategy, "told", True)
+        told = is_told(driver.label_strategy)
         commands = {**(to_tell if told else {}), resume_command(driver.log_dir, names_code=driver.names_code): "go on"}
         width = max(map(len, commands))
         return "\n".join([*lines, f"{str(reason).capitalize()}.", "Next:",

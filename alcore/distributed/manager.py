@@ -89,7 +89,7 @@ class DistributedManager:
 
     @classmethod
     def is_initialized(cls) -> bool:
-        """Tell whether `initialize` was called in this process, or a Driver has joined the others."""
+        """Return whether `initialize` was called in this process, or a Driver has joined the others."""
         return bool(_initialized or _joined)
 
     @property

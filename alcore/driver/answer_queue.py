@@ -202,7 +202,7 @@ class AnswerQueue:
         return len(self._ledger.accepted)
 
     def empty(self) -> bool:
-        """Tell whether this phase has accepted nothing yet."""
+        """Return whether this phase has accepted nothing yet."""
         return not self._ledger.accepted
 
     def _deliver(self, answers: list[Any]) -> None:
@@ -367,7 +367,7 @@ def _match_generated(named: Any, requests: Sequence[Request]) -> str | None:
 
 
 def _is_text(text: str) -> bool:
-    """Tell whether a text can be stored: half of a pair of surrogates can't."""
+    """Return whether a text can be stored: half of a pair of surrogates can't."""
     try:
         text.encode()
     except UnicodeEncodeError:

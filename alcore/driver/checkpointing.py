@@ -131,7 +131,7 @@ class CheckpointSchedule(NamedTuple):
     Parameters
     ----------
     interval
-        Save one every so many steps; 0 disables.
+        Steps between two checkpoints; 0 disables.
     phases
         The phases of such a step after which one is saved.
     retention
@@ -176,7 +176,7 @@ class TrainingProgress:
     ranks
         The processes of the run.
     interruption
-        Tells whether the run was asked to end.
+        Says whether the run was asked to end.
     epochs_done
         How many epochs of the first training were done before the run was resumed.
     trained
@@ -229,7 +229,7 @@ class TrainingProgress:
             name: mean_over_ranks([losses_of_rank[name] for losses_of_rank in everywhere]) for name in everywhere[0]
         }
         self._record.values |= {"epochs": self._epochs, "losses": losses}
-        self._store.tell_position(self._record.step, Phase.TRAINING.value, self._epochs)
+        self._store.note_position(self._record.step, Phase.TRAINING.value, self._epochs)
         ends = self._interruption.agree()
         every = self._trainer.epochs_between_checkpoints
         if ends or (every and self._epochs % every == 0):

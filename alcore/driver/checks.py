@@ -16,6 +16,7 @@ from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError, raised_by
 from alcore.pools.offers import answer_of, has_digest, knows_answers
 from alcore.protocols import DataInfo
+from alcore.strategies.label_options import labels_by_id
 from alcore.training.steps import check_call, own_step
 
 
@@ -154,7 +155,7 @@ def check_fit(config: DriverConfig, pools: PoolSet, label_strategy: Any, *, has_
         raise UsageError("the validation pool has no item to measure on; fill it, or leave out val_datapool.")
     if torch.device(config.device or "cpu").type == "cuda" and not torch.cuda.is_available():
         raise UsageError("device cuda was asked for, but torch sees no CUDA device here; use device cpu.")
-    if label_strategy is None or config.skip_labeling or not getattr(label_strategy, "labels_by_id", False):
+    if label_strategy is None or config.skip_labeling or not labels_by_id(label_strategy):
         return
     pool = pools.choice
     has_answers = knows_answers(pool) and (
@@ -198,7 +199,7 @@ def check_columns(info: DataInfo, learner: Any, outputs: Any, warn: Callable[[st
     if columns == 1 < info.classes - 1 or 1 < columns < info.classes:
         raise UsageError(
             f"the learner {name} has {columns} outputs, and this data has {info.classes} classes; "
-            "a factory that takes info is told how many it needs."
+            "a factory that takes info gets how many it needs."
         )
     if columns > max(info.classes, 2):
         warn(f"the learner {name} has {columns} outputs, and this data has {info.classes} classes")

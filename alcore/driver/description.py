@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
 def describe_run(
     config: DriverConfig, training: TrainingConfig | None, learner: Any, strategies: Mapping[str, Any], loop: Any
 ) -> str:
-    """Return TOML that tells what a Driver built in Python consists of."""
+    """Return TOML that says what a Driver built in Python consists of."""
     tables: dict[str, Any] = {
         "driver": {
             name: value if isinstance(value, bool | int | float | str) else str(value)

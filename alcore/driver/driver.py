@@ -666,7 +666,7 @@ class Driver:
             shapes = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors_of(inputs))
             raise UsageError(
                 f"the learner {type(self.learner).__name__} can't take this data's inputs, of shape {shapes} each: "
-                f"{' '.join(str(error).split())}. A learner factory that takes info is told the data's number of "
+                f"{' '.join(str(error).split())}. A learner factory that takes info gets the data's number of "
                 "features and classes."
             ) from error
 
@@ -804,7 +804,7 @@ class Driver:
 
 
 def _were_reset(records: list[Any], before: list[Any], recorded: int, first: Any) -> bool:
-    """Tell whether a metrology strategy has begun its records anew, in a list of its own or in the same one."""
+    """Return whether a metrology strategy has begun its records anew, in a list of its own or in the same one."""
     if len(records) < recorded:
         return True
     return records is not before and bool(recorded) and records[0] is not first

@@ -10,6 +10,7 @@ import torch
 
 from alcore.errors import raised_by
 from alcore.pools.offers import cost_of, many_costs, tells_costs
+from alcore.strategies.label_options import cost_of_many, cost_of_one
 
 
 class ExpectedCosts:
@@ -28,17 +29,17 @@ class ExpectedCosts:
     """
 
     def __init__(self, label_strategy: Any, pool: Any) -> None:
-        own = callable(getattr(label_strategy, "cost", None))
-        owner = label_strategy if own else pool
-        self._one = label_strategy.cost if own else partial(cost_of, pool)
-        self._many: Any = getattr(label_strategy, "costs_of", None) if own else many_costs(pool)
-        self.are_known = own or tells_costs(pool)
+        own = cost_of_one(label_strategy)
+        owner = pool if own is None else label_strategy
+        self._one = partial(cost_of, pool) if own is None else own
+        self._many = many_costs(pool) if own is None else cost_of_many(label_strategy)
+        self.are_known = own is not None or tells_costs(pool)
         self._named, self._many_named = (
             raised_by(f"{name}() of {type(owner).__name__}") for name in ("cost", "costs_of")
         )
 
     def of(self, item: Any) -> float | None:
-        """Return what the label of a sample, or of a generated input, is expected to cost; None where nobody says."""
+        """Return what the label of a sample, or of a generated input, is expected to cost; None if that is unknown."""
         if not self.are_known:
             return None
         with self._named:
@@ -48,9 +49,9 @@ class ExpectedCosts:
     def of_many(self, samples: torch.Tensor) -> torch.Tensor | None:
         """Return what the labels of samples, int64 (n,), are expected to cost: float64 (n,).
 
-        None where nobody says it of many samples at a time.
+        None where neither the query strategy nor the pool answers for many samples at a time.
         """
-        if not callable(self._many) or not len(samples):
+        if self._many is None or not len(samples):
             return None
         with self._many_named:
             costs = self._many(samples)
@@ -64,7 +65,7 @@ class ExpectedCosts:
         samples
             Ids, int64 (n,); or sample ids and generated inputs in a list.
         usual
-            What a label costs of which nobody says so.
+            Default expected cost of a label.
         """
         if isinstance(samples, torch.Tensor):
             costs = self.of_many(samples)

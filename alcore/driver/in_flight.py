@@ -11,21 +11,10 @@ from alcore.errors import UsageError, raised_by
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import PENDING, Failed, Label, Request
 from alcore.store.run import RunStore
+from alcore.strategies.label_options import doubt_of, poll_of
 
 InDoubt = Literal["ask", "drop"]
 """What to do with them: ask again, or give them up."""
-
-
-def tracks_in_flight(strategy: Any) -> bool:
-    """Tell whether the requests that a label strategy takes are to be recorded.
-
-    They need not be for one that is ``idempotent``, which may be asked again under the same request id, or that
-    answers with ids of the pool (``labels_by_id``); unless it can be polled, which tells more.
-    """
-    return strategy is not None and (
-        can_be_polled(strategy)
-        or not (getattr(strategy, "idempotent", False) or getattr(strategy, "labels_by_id", False))
-    )
 
 
 def check_decided(strategy: Any, store: RunStore, decision: InDoubt | None) -> None:
@@ -58,12 +47,14 @@ def poll_in_flight(strategy: Any, store: RunStore, ledger: RequestLedger, answer
     bool
         Whether anything has changed: an answer was delivered, or a request that it never got is open again.
     """
-    polled = store.requests.in_flight() if can_be_polled(strategy) else []
+    poll = poll_of(strategy)
+    if poll is None:
+        return False
     unknown: list[Request] = []
     delivered = False
-    for request in polled:
+    for request in store.requests.in_flight():
         with raised_by(f"poll() of {type(strategy).__name__}"):
-            answer = strategy.poll(request.id)
+            answer = poll(request.id)
         if answer is None:
             unknown.append(request)
         elif answer is not PENDING:
@@ -76,24 +67,19 @@ def poll_in_flight(strategy: Any, store: RunStore, ledger: RequestLedger, answer
     return delivered or bool(unknown)
 
 
-def can_be_polled(strategy: Any) -> bool:
-    """Tell whether a label strategy can be asked what has become of a request."""
-    return callable(getattr(strategy, "poll", None))
-
-
 def _in_flight(strategy: Any, store: RunStore) -> list[Request]:
-    """Return what was in flight, unless the label strategy can be polled, which tells what has become of it."""
-    return [] if can_be_polled(strategy) else store.requests.in_flight()
+    """Return what was in flight, unless the label strategy can be polled, which says what has become of it."""
+    return store.requests.in_flight() if poll_of(strategy) is None else []
 
 
 def _in_doubt(strategy: Any, store: RunStore) -> list[Request]:
-    """Return what was in flight, has no answer, and of which the label strategy doesn't know what has become."""
+    """Return the requests in flight without an answer whose outcome the label strategy doesn't know."""
     requests = _without_answer(_in_flight(strategy, store), store)
-    knows = getattr(strategy, "is_in_doubt", None)
-    if not callable(knows):
+    is_in_doubt = doubt_of(strategy)
+    if is_in_doubt is None:
         return requests
     with raised_by(f"is_in_doubt() of {type(strategy).__name__}"):
-        return [request for request in requests if knows(request)]
+        return [request for request in requests if is_in_doubt(request)]
 
 
 def _without_answer(requests: list[Request], store: RunStore) -> list[Request]:

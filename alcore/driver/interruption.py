@@ -65,7 +65,7 @@ class Interruption:
             raise Interrupted("it was asked to end")
 
     def agree(self) -> bool:
-        """Tell all ranks alike whether one of them was asked to end; all must call this at once."""
+        """Return on all ranks alike whether one of them was asked to end; all must call this at once."""
         agreed = self._ranks.any(self.requested)
         if agreed:
             self.requested = True  # it stays so: this rank may be asked to end while the ranks exchange

@@ -13,7 +13,7 @@ from alcore.codec import dumps, loads
 from alcore.driver.agreement import compare_labels, share_labels
 from alcore.driver.answer_queue import AnswerQueue
 from alcore.driver.answers import append_labels, as_text
-from alcore.driver.in_flight import can_be_polled, poll_in_flight, tracks_in_flight
+from alcore.driver.in_flight import poll_in_flight
 from alcore.driver.interruption import Interruption
 from alcore.driver.item_types import with_types
 from alcore.driver.ledger import RequestLedger
@@ -25,6 +25,7 @@ from alcore.protocols import Request
 from alcore.randomness import preserve_rng_state
 from alcore.store.rows import AcceptedLabel
 from alcore.store.run import RunStore
+from alcore.strategies.label_options import is_tracked, labels_by_id, may_wait, poll_of
 from alcore.training.extra_arguments import accepted
 
 _LOOK = 1.0  # seconds between two looks into the inbox while a label strategy works
@@ -112,12 +113,13 @@ class LabelingPhase:
         self._strategy, self._store, self._ledger = strategy, store, ledger
         self._requests, self._answers, self._strategy_state = requests, answers, state
         self._pools, self._scope, self._interruption = pools, scope, interruption
-        self._tracks = tracks_in_flight(strategy)
+        self._tracks, self._by_id = is_tracked(strategy), labels_by_id(strategy)
+        self._is_polled = poll_of(strategy) is not None
         if self._tracks:
             requests.on_take = store.requests.mark_taken
             requests.on_give_back = store.requests.mark_given_back
         self._stand_in = stand_in
-        self._waits = stand_in is not None or bool(getattr(strategy, "waits", False))
+        self._waits = stand_in is not None or may_wait(strategy)
         self.waits_for: str | None = None
         self._step = -1  # the last step whose labels the training pool has
         self._handed_over: set[str] = set()  # the requests of that step whose answers it has
@@ -165,8 +167,8 @@ class LabelingPhase:
             shared = True
         finally:
             counts = self._set_down() if shared and self.waits_for is not None else self._hand_over(shared=shared)
-        tells = can_be_polled(self._strategy) or not self._is_open
-        return counts | {"taken": 0 if tells else self._ledger.open_and_taken}
+        is_followed = self._is_polled or not self._is_open
+        return counts | {"taken": 0 if is_followed else self._ledger.open_and_taken}
 
     def take_told(self) -> list[Request]:
         """Take in what the inbox holds; return the requests that are with the label strategy no more."""
@@ -216,7 +218,7 @@ class LabelingPhase:
         return now - float(since["since"])
 
     def _set_down(self) -> dict[str, int]:
-        """Leave the phase as it is committed: the training pool gets its labels when all are there, in their order."""
+        """Suspend the phase; the training pool gets the labels in request order once all have arrived."""
         if self._is_open:
             self._answers.close()
         return self._store.labels.counts(self._step)
@@ -266,7 +268,7 @@ class LabelingPhase:
     @contextlib.contextmanager
     def _generators_preserved(self) -> Iterator[None]:
         """Keep what the label strategy draws from the global generators from what comes after it."""
-        if getattr(self._strategy, "labels_by_id", False):
+        if self._by_id:
             yield
             return
         with preserve_rng_state():

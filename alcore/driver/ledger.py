@@ -2,8 +2,17 @@
 
 A request is in one state at a time. Open ones are ``WAITING``, ``READY``, ``TAKEN``, ``WITHHELD`` or ``RECALLED``;
 the others have ended. `TRANSITIONS` says which change leads from which state to which. In the database of the run the
-first five are the state ``open``, with ``taken`` for those that are with the label strategy; `RequestLedger.load`
-reads the ledger from there, and what changes there is committed before it changes here.
+first five are the state ``open``, with ``taken`` for those that are with the label strategy, where that is recorded
+(`alcore.strategies.label_options.is_tracked`); `RequestLedger.load` reads the ledger from there.
+
+When a change is committed depends on its kind:
+
+- Label, retry and give up are committed before they change the ledger.
+- A request that is handed out because a query strategy asked for it is in the ledger at once, and committed with all
+  others as the query phase ends. What a labeling phase hands out, or leaves, changes in the ledger alone.
+- What is taken changes in the ledger, is recorded then, and is given back where that fails. What is given back, or what
+  a label strategy that is polled has never got, is recorded first. Where nothing is recorded, the ledger alone changes.
+- Withhold and allow are never committed: they follow from the answers and the budget.
 """
 
 from __future__ import annotations
@@ -427,7 +436,7 @@ class RequestLedger:
         return min(self._in_transport, len(self._of_ticket))
 
     def is_taken(self, key: str) -> bool:
-        """Tell whether a request is with the label strategy: taken out, and neither answered nor given back."""
+        """Return whether a request is with the label strategy: taken out, and neither answered nor given back."""
         with self._lock:
             return key in self._with_strategy
 

@@ -49,7 +49,7 @@ class RunState(enum.Enum):
     OPEN = "open"
     """The run directory is open."""
     ENDING = "ending"
-    """The run directory is open; observers are told of the end."""
+    """The run directory is open; observers are called with the end."""
     WAITING = "waiting"
     """Closed; the step under way waits for labels, and can go on in this process."""
     ENDED = "ended"
@@ -254,7 +254,7 @@ class RunLifecycle:
             raise
 
     def _begin(self, store: RunStore, point: ResumePoint | None = None) -> RunSession:
-        """Make the parts that work on an open run directory, and tell the observers."""
+        """Make the parts that work on an open run directory, and call the observers."""
         parts = self._parts
         if not parts.ranks.main:
             self.folder = store.folder
@@ -309,7 +309,7 @@ class RunLifecycle:
         )
         self.state = RunState.OPEN
         parts.logger.info("run %s %s in %s", parts.position.run_id, "goes on" if point else "begins", self.folder)
-        parts.listeners.tell("alcore_run_start")
+        parts.listeners.call("alcore_run_start")
         return self._session
 
     def _load_weights(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class RequestQueue:
     budget_left : float
         What may still be spent.
     usual_cost : float
-        What a label is expected to cost of which nobody says so.
+        Default expected cost of a label.
     quota : int or None
         How many samples the strategy at work may ask for; None sets no limit.
     on_take : callable
@@ -106,7 +106,7 @@ class RequestQueue:
         budget_left
             What the labels that it asks for may cost in all.
         usual_cost
-            What a label is expected to cost of which nobody says so.
+            Default expected cost of a label.
         infeasible
             Returns what failed as infeasible before, sample ids and generated inputs; they are not asked for again.
         """
@@ -224,7 +224,7 @@ class RequestQueue:
         return request
 
     def _failed_as_infeasible(self, item: Any) -> bool:
-        """Tell whether a generated input is one that failed as infeasible before."""
+        """Return whether a generated input is one that failed as infeasible before."""
         if self._failed_before is None:
             self._failed_before = {self._key_of(item) for item in self._infeasible() if type(item) is not int}
         return bool(self._failed_before) and self._key_of(item) in self._failed_before
@@ -335,7 +335,7 @@ class RequestQueue:
         return self.get()
 
     def empty(self) -> bool:
-        """Tell whether nothing is left to label."""
+        """Return whether nothing is left to label."""
         return not self.qsize()
 
     def qsize(self) -> int:

@@ -48,7 +48,7 @@ class RunLog:
     path
         The file, which is appended to.
     replaying
-        Tells whether the step under way was run before; its lines are marked then.
+        Returns whether the step under way was run before; its lines are marked then.
     """
 
     def __init__(self, logger: logging.Logger, path: Path, replaying: Callable[[], bool]) -> None:

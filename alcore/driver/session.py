@@ -140,7 +140,7 @@ class RunSession:
 
     @contextlib.contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
-        """Tell observers of a phase, time it, and note in any exception where it was raised."""
+        """Call observers at both ends of a phase, time it, and note in any exception where it was raised."""
         if self._position.phase is not None:
             raise UsageError(
                 f"the {phase} phase of run {self._position.run_id} can't be run inside its {self._position.phase} "
@@ -148,8 +148,8 @@ class RunSession:
             )
         self._interruption.agreed_safe_point()
         self._position.phase = phase
-        self.store.tell_position(self._position.step, phase.value)
-        self._listeners.tell("alcore_phase_start", phase=phase, replayed=self.replaying)
+        self.store.note_position(self._position.step, phase.value)
+        self._listeners.call("alcore_phase_start", phase=phase, replayed=self.replaying)
         began, failure = time.perf_counter(), None
         try:
             yield
@@ -160,7 +160,7 @@ class RunSession:
         finally:
             self._position.phase = None
             self.record.seconds[phase.value] = round(time.perf_counter() - began, 6)
-            self._listeners.tell("alcore_phase_end", phase=phase, error=failure, replayed=self.replaying)
+            self._listeners.call("alcore_phase_end", phase=phase, error=failure, replayed=self.replaying)
 
     def saves_after_training(self) -> bool:
         """Whether a checkpoint is due when the step under way has trained."""
@@ -239,7 +239,7 @@ class RunSession:
             )
 
     def end_step(self, reason: EndReason | None) -> None:
-        """Commit the step, with a checkpoint if one is due, and tell the observers.
+        """Commit the step, with a checkpoint if one is due, and call the observers.
 
         Parameters
         ----------
@@ -256,7 +256,7 @@ class RunSession:
             self.training.end_step()
         self._prune()
         self._logger.info("step %d: %s", step, self.record.summary())
-        self._listeners.tell("alcore_step_end", record=self.record.for_observers(), replayed=self.replaying)
+        self._listeners.call("alcore_step_end", record=self.record.for_observers(), replayed=self.replaying)
 
     def spent(self) -> Spent:
         """Return how many labels were bought in earlier steps, and what they cost."""
@@ -306,7 +306,7 @@ class RunSession:
             }
         now, self._position.step = self._position.step, step
         try:
-            self._listeners.tell("alcore_step_end", only=listeners, record=record.for_observers(), replayed=True)
+            self._listeners.call("alcore_step_end", only=listeners, record=record.for_observers(), replayed=True)
         finally:
             self._position.step = now
 
@@ -318,7 +318,7 @@ class RunSession:
             self._logger.info("run %s: %s", self._position.run_id, left)
 
     def end(self, reason: EndReason | None, error: BaseException | None) -> None:
-        """Commit how the run ended, and tell the observers.
+        """Commit how the run ended, and call the observers.
 
         What the last step has committed stands: an error that comes after it, a second Ctrl-C perhaps, is raised, and
         the run has ended nevertheless.
@@ -332,7 +332,7 @@ class RunSession:
                 self._log_untrained(reason)
             else:
                 self._logger.error("run %s ends: %s", self._position.run_id, end["status"], exc_info=error)
-            self._listeners.tell("alcore_run_end", reason=reason, error=error)
+            self._listeners.call("alcore_run_end", reason=reason, error=error)
             records, self._uncommitted = self._uncommitted, []
             ended = self.store.meta().get("end") is not None  # also where the commit of the last step gave an error
             self.store.finish(records, **({} if ended else end))

@@ -1,4 +1,4 @@
-"""What a step did: committed with it, and told to observers."""
+"""What a step did: committed with it, and given to observers."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Told:
     unanswered: int = 0
 
     def of(self, *verdicts: Verdict) -> list[ToldAnswer]:
-        """Return the answers of which this became."""
+        """Return the answers with one of these verdicts."""
         return [answer for answer in self.answers if answer.verdict in verdicts]
 
 
@@ -107,7 +107,7 @@ def tell(run: Run, answers: Iterable[Any], check: AnswerCheck) -> Told:
         `alcore.Label`, `alcore.Failed`, or either as a `GivenAnswer`. Each names its request: as a `alcore.Request`, an
         `OpenRequest`, a request id or the first digits of one, or a sample id.
     check
-        Tells what can be a label of the data.
+        Checks what can be a label of the data.
 
     Raises
     ------
@@ -158,7 +158,7 @@ class _Judge:
     told
         Answers that the run has not taken in yet, by request.
     check
-        Tells what can be a label of the data.
+        Checks what can be a label of the data.
     """
 
     def __init__(self, run: Run, told: dict[str, list[Label | Failed]], check: AnswerCheck) -> None:

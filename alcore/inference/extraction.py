@@ -54,8 +54,8 @@ def extract_features(
     """
     run = inference_context(context)
     if ids is None:
-        found = list(run.candidates())
-        ids = torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+        parts = list(run.candidates())
+        ids = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
     return _cached(run, run.choice_pool, ids, layer, outputs)
 
 
@@ -70,15 +70,15 @@ def labeled_features(context: RunContext, layer: str = "", *, outputs: bool = Tr
     if pool is None or not len(pool):
         return join_chunks(torch.empty(0, dtype=torch.int64), 0, [])
     with preserve_rng_state():  # a pool may augment what it returns
-        if is_choosable(pool) and (known := labeled_ids(pool)) is not None and has_batch(pool):
-            ids, order = torch.sort(known)
-            found = _cached(run, pool, ids, layer, outputs).take(order.argsort())
-            own = found.ids if pool is run.choice_pool else torch.full_like(ids, -1)
-            return found._replace(ids=own, targets=pool.batch(torch.arange(len(pool)))[1].cpu())
+        if is_choosable(pool) and (labeled := labeled_ids(pool)) is not None and has_batch(pool):
+            ids, order = torch.sort(labeled)
+            features = _cached(run, pool, ids, layer, outputs).take(order.argsort())
+            own = features.ids if pool is run.choice_pool else torch.full_like(ids, -1)
+            return features._replace(ids=own, targets=pool.batch(torch.arange(len(pool)))[1].cpu())
         targets: list[torch.Tensor] = []
         with _Extractor(run, layer, outputs) as extract:
-            found = join_chunks(torch.full((len(pool),), -1), len(pool), _of_items(run, pool, extract, targets))
-    return found._replace(targets=torch.cat(targets))
+            features = join_chunks(torch.full((len(pool),), -1), len(pool), _of_items(run, pool, extract, targets))
+    return features._replace(targets=torch.cat(targets))
 
 
 def _of_items(
@@ -129,18 +129,18 @@ def _cached(run: InferenceContext, pool: Any, ids: torch.Tensor, layer: str, out
         return _computed(run, pool, ids, layer, outputs)
     full = layer if pool is run.choice_pool else f"{layer} of the training pool"
     kind = full if outputs else f"{full} without outputs"
-    known = run.feature_cache.find(model, kind)
+    cached = run.feature_cache.find(model, kind)
     if not outputs:
-        known += [_without_outputs(one) for one in run.feature_cache.find(model, full)]
+        cached += [_without_outputs(features) for features in run.feature_cache.find(model, full)]
     parts: list[tuple[torch.Tensor, Features]] = []
     missing = torch.ones(len(ids), dtype=torch.bool)
-    for one in known:
-        rows, places = common(one.ids, ids)
+    for features in cached:
+        rows, places = common(features.ids, ids)
         if len(places) == len(ids):
-            return one if len(one.ids) == len(ids) else one.take(rows)
+            return features if len(features.ids) == len(ids) else features.take(rows)
         new = missing[places]
         if bool(new.any()):
-            parts.append((places[new], one.take(rows[new])))
+            parts.append((places[new], features.take(rows[new])))
             missing[places] = False
     if not parts or bool(missing.any()):
         fresh = _computed(run, pool, ids[missing] if parts else ids, layer, outputs)
@@ -231,7 +231,7 @@ class _Extractor:
 
     def _add_hooks(self, learner: torch.nn.Module) -> None:
         if self._layer:
-            named = {name: one for name, one in learner.named_modules() if name}
+            named = {name: module for name, module in learner.named_modules() if name}
             if self._layer not in named:
                 raise UsageError(
                     f"the learner {type(learner).__name__} has no layer {self._layer!r}: "
@@ -239,20 +239,22 @@ class _Extractor:
                 )
             self._hooks = [named[self._layer].register_forward_hook(lambda _module, _given, out: self._catch(out))]
             return
-        linear = [one for one in learner.modules() if isinstance(one, torch.nn.Linear)]
+        linear = [module for module in learner.modules() if isinstance(module, torch.nn.Linear)]
         if not linear:
             raise UsageError(
                 f"the learner {type(learner).__name__} has no torch.nn.Linear whose input could be its features; name "
                 "a layer by layer=..., or use layer='inputs'."
             )
-        for one in linear:  # the last one to be called counts
-            self._hooks.append(one.register_forward_pre_hook(lambda _m, *given: self._catch(given), with_kwargs=True))
+        for module in linear:  # the last one to be called counts
+            self._hooks.append(
+                module.register_forward_pre_hook(lambda _m, *given: self._catch(given), with_kwargs=True)
+            )
 
     def _catch(self, given: Any) -> None:
-        found = tensors_of(given)
-        self._caught = found[0].detach().clone() if found else None  # the next layer may work in place
+        tensors = tensors_of(given)
+        self._caught = tensors[0].detach().clone() if tensors else None  # the next layer may work in place
 
 
 def _flat(tensors: list[torch.Tensor]) -> torch.Tensor:
-    wide = [one.detach().flatten(1).to(torch.promote_types(one.dtype, torch.float32)).cpu() for one in tensors]
+    wide = [tensor.detach().flatten(1).to(torch.promote_types(tensor.dtype, torch.float32)).cpu() for tensor in tensors]
     return torch.cat(wide, dim=1)

@@ -41,14 +41,14 @@ class FeasibilityModel:
 
     def __init__(self, feasible: torch.Tensor, infeasible: torch.Tensor) -> None:
         count = len(feasible) + len(infeasible)
-        feasible, infeasible = (_spaced(one, len(one) * _MOST // count) for one in (feasible, infeasible))
-        known = torch.cat([feasible, infeasible]).double()
-        deviation = known.std(dim=0, correction=0)
-        self._middle, self._scale = known.mean(dim=0), torch.where(deviation > 0, deviation, 1.0)
-        self._known = self._standardized(known)
+        feasible, infeasible = (_spaced(inputs, len(inputs) * _MOST // count) for inputs in (feasible, infeasible))
+        inputs = torch.cat([feasible, infeasible]).double()
+        deviation = inputs.std(dim=0, correction=0)
+        self._middle, self._scale = inputs.mean(dim=0), torch.where(deviation > 0, deviation, 1.0)
+        self._known = self._standardized(inputs)
         self._is_feasible = torch.cat([torch.ones(len(feasible)), torch.zeros(len(infeasible))]).double()
         self.expected = max(_HOPE, float(self._is_feasible.mean()))
-        widths = [spread * known.shape[1] ** 0.5 for spread in _SPREADS]
+        widths = [spread * inputs.shape[1] ** 0.5 for spread in _SPREADS]
         squares = torch.cdist(self._known, self._known).square().fill_diagonal_(torch.inf)
         self.width = max(widths, key=lambda width: self._likelihood(squares, width))
 

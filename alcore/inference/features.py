@@ -76,11 +76,11 @@ class FeatureCache:
         self._kept = {
             name: [part for part in parts if _versions(part[0]) == part[1]] for name, parts in self._kept.items()
         }
-        used = sum(_bytes(one) for parts in self._kept.values() for one, _ in parts)
+        used = sum(_bytes(features) for parts in self._kept.values() for features, _ in parts)
         if len(features.ids) and used + _bytes(features) <= self._limit:
             parts = self._kept.get(kind, [])
             if len(parts) == _MOST_PARTS:
-                features, parts = _merged([*(one for one, _ in parts), features]), []
+                features, parts = _merged([*(part for part, _ in parts), features]), []
             self._kept[kind] = [*parts, (features, _versions(features))]
 
 
@@ -110,10 +110,11 @@ def refuse_non_finite_features(samples: Features) -> None:
 
 def _refuse(ids: torch.Tensor, what: str, bad: torch.Tensor) -> None:
     rows = (bad.flatten(1).any(dim=1) if bad.dim() > 1 else bad).nonzero().flatten()[:5]
-    known = bool((ids[rows] >= 0).all())
-    which = "sample" if known else "the labeled sample at position"
+    have_ids = bool((ids[rows] >= 0).all())
+    which = "sample" if have_ids else "the labeled sample at position"
+    numbers = (ids[rows] if have_ids else rows).tolist()
     raise QueryError(
-        f"the {what} of {which} {', '.join(map(str, (ids[rows] if known else rows).tolist()))} are NaN or infinite, so "
+        f"the {what} of {which} {', '.join(map(str, numbers))} are NaN or infinite, so "
         "samples can't be compared; look at their inputs, and at the learner's weights."
     )
 

@@ -35,7 +35,7 @@ def floating_type(learner: Any) -> torch.dtype:
     has that one: then it is the type of the first.
     """
     parameters = learner.parameters() if isinstance(learner, torch.nn.Module) else ()
-    kinds = list(dict.fromkeys(one.dtype for one in parameters if one.is_floating_point()))
+    kinds = list(dict.fromkeys(parameter.dtype for parameter in parameters if parameter.is_floating_point()))
     default = torch.get_default_dtype()
     return default if default in kinds or not kinds else kinds[0]
 
@@ -47,14 +47,14 @@ def model_state(learner: Any) -> dict[str, Any]:
 
 def model_digest(learner: Any) -> str:
     """Return 16 hexadecimal digits that identify the learner's weights and buffers."""
-    known = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, value in model_state(learner).items():
-        known.update(name.encode())
+        digest.update(name.encode())
         if isinstance(value, torch.Tensor):
-            known.update(bytes_of(value).numpy().data)
+            digest.update(bytes_of(value).numpy().data)
         else:
-            known.update(repr(value).encode())
-    return known.hexdigest()[:16]
+            digest.update(repr(value).encode())
+    return digest.hexdigest()[:16]
 
 
 def load_model(learner: Any, weights: Mapping[str, Any]) -> None:

@@ -206,7 +206,7 @@ def top_k(
     ranks = run.ranks
     if shard is None and ranks.size > 1:
         mine = top_k(context, score, k, infer, estimate, (ranks.rank, ranks.size), samples, worth)
-        return merge([Ranked(*one) for one in ranks.gather(tuple(mine))], k)
+        return merge([Ranked(*fields) for fields in ranks.gather(tuple(mine))], k)
     best = TopK(k)
     if not k:
         return best.result()
@@ -297,8 +297,8 @@ def subset(context: RunContext, size: int | float | None, generator: torch.Gener
     """
     kept = inference_context(context).feasibility.kept
     if size is None:
-        found = [kept(ids) for ids in context.candidates()]
-        return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+        parts = [kept(ids) for ids in context.candidates()]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
     if not isinstance(size, int):
         count = sum(len(kept(ids)) for ids in context.candidates())
         size = math.ceil(round(size * count, 6))  # 0.1 * 30 is a bit more than 3

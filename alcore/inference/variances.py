@@ -72,7 +72,7 @@ def _rows(outputs: torch.Tensor) -> torch.Tensor:
 
 
 def has_covariance(learner: Any) -> bool:
-    """Tell whether a learner offers ``posterior_covariance``."""
+    """Return whether a learner offers ``posterior_covariance``."""
     return callable(getattr(learner, "posterior_covariance", None))
 
 

@@ -65,7 +65,7 @@ def kind_of(learner: Any, task: str = "classification") -> Kind:
 
 
 def is_binary(outputs: torch.Tensor) -> bool:
-    """Tell whether outputs have one column for two classes."""
+    """Return whether outputs have one column for two classes."""
     return outputs.dim() == 1 or (outputs.dim() == 2 and outputs.shape[1] == 1)
 
 
@@ -126,7 +126,7 @@ def _softmax(logits: torch.Tensor) -> torch.Tensor:
 
 
 def is_map(outputs: Any) -> bool:
-    """Tell whether outputs have one prediction a position: four axes or more."""
+    """Return whether outputs have one prediction a position: four axes or more."""
     return isinstance(outputs, torch.Tensor) and outputs.dim() > 3
 
 
@@ -195,7 +195,7 @@ def take_rows(outputs: Any, rows: slice | torch.Tensor) -> Any:
     if isinstance(outputs, Mapping):
         return {key: take_rows(value, rows) for key, value in outputs.items()}
     if isinstance(outputs, tuple | list):
-        return tuple(take_rows(one, rows) for one in outputs)
+        return tuple(take_rows(part, rows) for part in outputs)
     return outputs
 
 
@@ -218,8 +218,8 @@ def match_targets(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if outputs.shape == targets.shape:
         return targets
     if outputs.numel() == targets.numel() and (not outputs.dim() or outputs.shape[0] == targets.shape[0]):
-        own, known = ([n for n in one.shape[1:] if n != 1] for one in (outputs, targets))
-        if own == known or len(own) <= 1 or len(known) <= 1:
+        own, wanted = ([n for n in tensor.shape[1:] if n != 1] for tensor in (outputs, targets))
+        if own == wanted or len(own) <= 1 or len(wanted) <= 1:
             return targets.reshape(outputs.shape)
     raise UsageError(
         f"outputs of shape {tuple(outputs.shape)} for targets of shape {tuple(targets.shape)}: a regression needs one "

@@ -71,7 +71,7 @@ def positive_variance(raw: torch.Tensor, floor: float = 1e-6) -> torch.Tensor:
 
 
 def mean_and_variance(outputs: torch.Tensor, kind: Kind) -> MeanVariance:
-    """Return mean and variance of predictions, whatever they come from.
+    """Return mean and variance of predictions, from any kind of outputs.
 
     Parameters
     ----------

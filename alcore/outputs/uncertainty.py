@@ -104,7 +104,7 @@ def _nearness(outputs: torch.Tensor, kind: Kind, temperature: float) -> torch.Te
 
 
 def _direct(outputs: torch.Tensor, kind: Kind, temperature: float) -> bool:
-    """Tell whether to compute from probabilities: they are given, or must be averaged. Logits are more precise."""
+    """Return whether to compute from probabilities: they are given, or must be averaged. Logits are more precise."""
     return outputs.dim() == 3 or (kind == "probabilities" and temperature == 1)
 
 

@@ -92,7 +92,7 @@ class Listeners:
         """Receive the run, which each hook is called with."""
         self._context = context
 
-    def tell(self, hook: str, *, only: Collection[str] | None = None, **arguments: Any) -> None:
+    def call(self, hook: str, *, only: Collection[str] | None = None, **arguments: Any) -> None:
         """Call a hook of every listener that has it; an exception is logged with the listener's name.
 
         Parameters

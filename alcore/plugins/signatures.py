@@ -81,7 +81,7 @@ class ParameterTable:
         self.defaults = {parameter.name: parameter.default for parameter in parameters if not parameter.required}
 
     def code_in(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of these values that name code or a program, and are not a default."""
+        """Return the values that name code or a program, and are not a default."""
         now = {name: self.renamed.get(name) or name for name in values}
         return {
             name: value
@@ -194,7 +194,7 @@ def parameters_of(factory: Callable[..., Any]) -> tuple[list[Parameter], bool]:
 
 
 def accepts(factory: Callable[..., Any], name: str) -> bool:
-    """Tell whether a factory has a parameter of this name."""
+    """Return whether a factory has a parameter of this name."""
     try:
         return name in inspect.signature(factory).parameters
     except (TypeError, ValueError):
@@ -332,7 +332,7 @@ def _checkable(hint: Any) -> Any:
         ]
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return typing.Union[tuple(_checkable(member) for member in typing.get_args(hint))]  # noqa: UP007 - made at run time
-    if getattr(hint, "_is_protocol", False):  # told by its methods, which no text has
+    if getattr(hint, "_is_protocol", False):  # recognized by its methods, which no text has
         return Any
     try:
         pydantic.TypeAdapter(hint, config=None)

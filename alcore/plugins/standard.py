@@ -36,7 +36,7 @@ _STANDARD = frozenset({"alcore-check", "alcore-labelers", "alcore-predict", "alc
 
 
 def has_standard_commands(package: str) -> bool:
-    """Tell whether a distribution has commands that are offered whatever ``--only`` says."""
+    """Return whether a distribution has commands that are offered whatever ``--only`` says."""
     return package in _STANDARD
 
 

@@ -56,7 +56,7 @@ def first_item(batch: Any) -> Any:
 
 def item_at(batch: Any, place: int) -> Any:
     """Return one item of a batch, in its nesting; leaves that are neither tensors nor arrays are returned whole."""
-    return map_leaves(lambda one: one[place] if isinstance(one, torch.Tensor | np.ndarray) else one, batch)
+    return map_leaves(lambda leaf: leaf[place] if isinstance(leaf, torch.Tensor | np.ndarray) else leaf, batch)
 
 
 def map_leaves(function: Callable[..., Any], batch: Any, *others: Any) -> Any:

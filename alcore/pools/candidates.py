@@ -50,26 +50,26 @@ class Candidates:
         return [sample for sample in sorted(self._masked) if self._is_unlabeled(sample)]
 
     def __contains__(self, sample: int) -> bool:
-        """Tell whether a sample may be asked for."""
+        """Return whether a sample may be asked for."""
         return sample not in self._masked and 0 <= sample < 2**63 and self._is_unlabeled(sample)
 
     def among(self, samples: Iterable[int]) -> set[int]:
         """Return those of some samples that may be asked for; together they are looked up faster than one by one."""
-        possible = sorted({one for one in samples if one not in self._masked and 0 <= one < 2**63})
+        possible = sorted({sample for sample in samples if sample not in self._masked and 0 <= sample < 2**63})
         if not self.known or not possible:
             return set(possible)
         if not self._windowed:
             return _in_both(torch.tensor(possible), self._ascending(self._pool.unlabeled_indices()))
         start, stop = possible[0], min(possible[-1] + 1, self._pool.total)
         if stop - start > _WORTH_LISTING * len(possible):
-            return {one for one in possible if self._is_unlabeled(one)}
-        wanted, found = torch.tensor(possible), set()
+            return {sample for sample in possible if self._is_unlabeled(sample)}
+        wanted, unlabeled = torch.tensor(possible), set()
         for first in range(start, stop, _WINDOW):
             last = min(first + _WINDOW, stop)
             low, high = torch.searchsorted(wanted, torch.tensor([first, last])).tolist()
             if low < high:
-                found |= _in_both(wanted[low:high], self._ascending(self._pool.unlabeled_indices(first, last)))
-        return found
+                unlabeled |= _in_both(wanted[low:high], self._ascending(self._pool.unlabeled_indices(first, last)))
+        return unlabeled
 
     def _is_unlabeled(self, sample: int) -> bool:
         if not self.known:
@@ -103,7 +103,7 @@ class Candidates:
             yield torch.cat(kept) if len(kept) > 1 else kept[0]
 
     def any(self) -> bool:
-        """Tell whether a candidate is left."""
+        """Return whether a candidate is left."""
         return next(self.chunks(1), None) is not None
 
     def listed(self, step: int | None = None) -> Iterator[torch.Tensor]:
@@ -159,12 +159,12 @@ def total_of(pool: Any) -> int | None:
 
 
 def lists_windows(pool: Any) -> bool:
-    """Tell whether a pool lists its unlabeled ids in windows, by ``unlabeled_indices(start, stop)``."""
+    """Return whether a pool lists its unlabeled ids in windows, by ``unlabeled_indices(start, stop)``."""
     return hasattr(pool, "total") and _takes_two(pool.unlabeled_indices)
 
 
 def offers_parts(pool: Any) -> bool:
-    """Tell whether a pool offers a part of its samples in each step (``step_range``)."""
+    """Return whether a pool offers a part of its samples in each step (``step_range``)."""
     return callable(getattr(pool, "step_range", None)) and lists_windows(pool)
 
 
@@ -183,7 +183,7 @@ def listed_range(pool: Any, step: int) -> tuple[int, int]:
     if (
         not isinstance(given, tuple)
         or len(given) != 2
-        or not all(isinstance(one, int) for one in given)
+        or not all(isinstance(bound, int) for bound in given)
         or not 0 <= given[0] <= given[1] <= pool.total
     ):
         raise UsageError(
@@ -224,7 +224,7 @@ def _in_both(ids: torch.Tensor, others: torch.Tensor) -> set[int]:
 
 
 def _takes_two(function: Any) -> bool:
-    """Tell whether a method can be called with two arguments, as ``unlabeled_indices(start, stop)``."""
+    """Return whether a method can be called with two arguments, as ``unlabeled_indices(start, stop)``."""
     try:
         inspect.signature(function).bind(0, 1)
     except (TypeError, ValueError):

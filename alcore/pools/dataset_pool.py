@@ -97,11 +97,11 @@ class DatasetPool:
         self._has_targets = _is_pair(first)
         _refuse_hidden_target(first)
         changed = getattr(dataset, "target_transform", None) is not None  # `targets` are those before it
-        known = None if changed else getattr(dataset, "targets", None)
-        known = known if targets is None else targets
-        if known is None and self._has_targets and info is None:
-            known = [dataset[sample][1] for sample in range(len(dataset))]
-        self._listed = None if known is None else _as_targets(known)
+        known_targets = None if changed else getattr(dataset, "targets", None)
+        known_targets = known_targets if targets is None else targets
+        if known_targets is None and self._has_targets and info is None:
+            known_targets = [dataset[sample][1] for sample in range(len(dataset))]
+        self._listed = None if known_targets is None else _as_targets(known_targets)
         if self._listed is not None and len(self._listed) != len(dataset):
             raise UsageError(
                 f"DatasetPool: {len(dataset)} samples but {len(self._listed)} targets; one each is needed."
@@ -162,7 +162,7 @@ class DatasetPool:
     def inputs(self, ids: torch.Tensor) -> Any:
         """Return the plain inputs of these samples as one batch, (B, ...)."""
         if not len(ids):
-            return map_leaves(lambda one: one[:0], default_collate([self._plain_input(0)]))
+            return map_leaves(lambda leaf: leaf[:0], default_collate([self._plain_input(0)]))
         return default_collate([self._plain_input(sample) for sample in ids.tolist()])
 
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
@@ -204,12 +204,12 @@ class DatasetPool:
 
     def digest(self) -> str:
         """Return 64 hexadecimal digits that identify samples, targets and labeled ids."""
-        known = hashlib.sha256(self._samples.digest().encode())
+        digest = hashlib.sha256(self._samples.digest().encode())
         places = np.unique(np.linspace(0, self.total - 1, _DIGEST_SAMPLES).astype(np.int64))
         for tensor in tensors_of([self.inputs(torch.tensor([place])) for place in places.tolist()]):
-            known.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-            known.update(bytes_of(tensor).numpy().data)
-        return known.hexdigest()
+            digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(bytes_of(tensor).numpy().data)
+        return digest.hexdigest()
 
     def _with_target(self, item: Any) -> Any:
         """Return a sample id with the target that only the dataset has; any other item as it is."""
@@ -219,12 +219,12 @@ class DatasetPool:
         return item if sample is None or not 0 <= sample < self.total else Label(sample, self._dataset[sample][1])
 
     def _raw_input(self, sample: int) -> Any:
-        found = self._dataset[sample]
-        return found[0] if self._has_targets else found
+        item = self._dataset[sample]
+        return item[0] if self._has_targets else item
 
     def _plain_input(self, sample: int) -> Any:
-        found = self._raw_input(sample)
-        return found if self._plain_transform is None else self._plain_transform(found)
+        raw = self._raw_input(sample)
+        return raw if self._plain_transform is None else self._plain_transform(raw)
 
 
 class PlainItems:

@@ -20,7 +20,7 @@ from alcore.pools.tensor_pool import as_sample_id, is_choosable
 
 
 def has_digest(pool: Any) -> bool:
-    """Tell whether a pool identifies itself by ``digest()``."""
+    """Return whether a pool identifies itself by ``digest()``."""
     return callable(getattr(pool, "digest", None))
 
 
@@ -39,7 +39,7 @@ def pool_digest(pool: Any) -> str:
 
 
 def has_batch(pool: Any) -> bool:
-    """Tell whether the labeled items of a pool are fetched as whole batches, by ``batch(positions)``."""
+    """Return whether the labeled items of a pool are fetched as whole batches, by ``batch(positions)``."""
     return _method(pool, "batch") is not None
 
 
@@ -58,7 +58,7 @@ def labeled_ids(pool: Any) -> torch.Tensor | None:
 
 
 def knows_answers(pool: Any) -> bool:
-    """Tell whether a sample id alone is enough to label it; True where the pool doesn't say."""
+    """Return whether a sample id alone is enough to label it; True where the pool doesn't say."""
     return bool(getattr(pool, "knows_answers", True))
 
 
@@ -103,7 +103,7 @@ def as_input(pool: Any, item: Any) -> Any:
 
 
 def tells_costs(pool: Any) -> bool:
-    """Tell whether a pool says what the label of a sample, or of a generated input, is expected to cost."""
+    """Return whether a pool says what the label of a sample, or of a generated input, is expected to cost."""
     return _method(pool, "cost") is not None or _method(pool, "input_cost") is not None
 
 

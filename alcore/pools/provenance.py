@@ -70,8 +70,8 @@ class Sources(NamedTuple):
 
 def sources_of(pool: Any) -> Sources:
     """Return where the samples of a pool are in their file."""
-    found = (getattr(pool, name, None) for name in ("source_rows", "source_lines"))
-    return Sources(*(None if places is None else torch.as_tensor(places) for places in found))
+    numbers = (getattr(pool, name, None) for name in ("source_rows", "source_lines"))
+    return Sources(*(None if places is None else torch.as_tensor(places) for places in numbers))
 
 
 def inputs_by_sample(pool: Any, samples: Sequence[int]) -> dict[int, Any]:

@@ -114,8 +114,8 @@ class _MappedFile(NamedTuple):
         except OSError:  # the file was removed
             return None
         try:
-            found = os.fstat(file)
-            if (found.st_dev, found.st_ino) != (self.device, self.inode):
+            status = os.fstat(file)
+            if (status.st_dev, status.st_ino) != (self.device, self.inode):
                 return None
             mapped = mmap.mmap(file, length + lead, access=mmap.ACCESS_COPY, offset=start - lead)
         except (OSError, ValueError):  # the file was truncated
@@ -131,7 +131,7 @@ def _file_of(array: Any) -> _MappedFile | None:
     if not (whole and array.filename and array.nbytes and array.flags.c_contiguous and array.flags.aligned):
         return None
     try:
-        found = Path(array.filename).stat()
+        status = Path(array.filename).stat()
     except OSError:
         return None
-    return _MappedFile(os.fspath(array.filename), found.st_dev, found.st_ino)
+    return _MappedFile(os.fspath(array.filename), status.st_dev, status.st_ino)

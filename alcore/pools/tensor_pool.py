@@ -156,17 +156,17 @@ class TensorPool:
             return self._reader.take(ids)
         if bool(added.all()):
             return self._added.rows[ids - first]
-        found = self._reader.take(torch.where(added, 0, ids))
-        found[added] = self._added.rows[ids[added] - first]
-        return found
+        inputs = self._reader.take(torch.where(added, 0, ids))
+        inputs[added] = self._added.rows[ids[added] - first]
+        return inputs
 
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Return the unlabeled ids in ``range(start, stop)``: int64, shape (U,), ascending."""
         labeled = self._mask.numpy()[start:stop]  # numpy is several times as fast as torch here
         if not labeled.any():
             return torch.from_numpy(np.arange(start, start + len(labeled)))
-        found = np.flatnonzero(~labeled)
-        return torch.from_numpy(found + start if start else found)
+        unlabeled = np.flatnonzero(~labeled)
+        return torch.from_numpy(unlabeled + start if start else unlabeled)
 
     def answer(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return input and target of any sample whose answer is known."""
@@ -186,7 +186,7 @@ class TensorPool:
         if self._costs is None:
             return None
         if callable(self._costs):
-            return torch.tensor([float(self._costs(one)) for one in samples.tolist()], dtype=torch.float64)
+            return torch.tensor([float(self._costs(sample)) for sample in samples.tolist()], dtype=torch.float64)
         return torch.as_tensor(self._costs[samples.numpy()], dtype=torch.float64)
 
     def append(self, item: Any) -> None:
@@ -238,23 +238,23 @@ class TensorPool:
         fault = value_fault(
             value, dataclasses.replace(self.info, classes=0) if self.info and self._more_classes else self.info
         )
-        known = self._known_targets
-        if fault or known is None:
+        targets = self._known_targets
+        if fault or targets is None:
             return fault
-        if type(value) is int and known.ndim == 1 and known.dtype in _INTEGERS:  # what most labels are: no tensor
-            limits = torch.iinfo(known.dtype)
+        if type(value) is int and targets.ndim == 1 and targets.dtype in _INTEGERS:  # what most labels are: no tensor
+            limits = torch.iinfo(targets.dtype)
             fits = limits.min <= value <= limits.max or not self.knows_answers
-            return None if fits else f"it is too large for targets of dtype {known.dtype}"
+            return None if fits else f"it is too large for targets of dtype {targets.dtype}"
         given = torch.as_tensor(value)
-        if given.shape != known.shape[1:]:
-            return f"its shape {tuple(given.shape)} is not the targets' {tuple(known.shape[1:])}"
-        if given.is_complex() and not known.is_complex():
-            return f"it is complex, and the targets are {known.dtype}"
-        if self.knows_answers and not known.is_floating_point():
+        if given.shape != targets.shape[1:]:
+            return f"its shape {tuple(given.shape)} is not the targets' {tuple(targets.shape[1:])}"
+        if given.is_complex() and not targets.is_complex():
+            return f"it is complex, and the targets are {targets.dtype}"
+        if self.knows_answers and not targets.is_floating_point():
             if given.is_floating_point() and not torch.equal(given, given.round()):
-                return f"it is a fraction, and the targets are {known.dtype}"
-            if bool((given.to(known.dtype) != given).any()):
-                return f"it is too large for targets of dtype {known.dtype}"
+                return f"it is a fraction, and the targets are {targets.dtype}"
+            if bool((given.to(targets.dtype) != given).any()):
+                return f"it is too large for targets of dtype {targets.dtype}"
         return None
 
     def digest(self) -> str:
@@ -262,20 +262,20 @@ class TensorPool:
 
         Of an array of more than 64 MiB, the digest covers the shape and 4096 evenly spaced rows.
         """
-        known = hashlib.sha256()
-        appended = [None if one is None else one.rows for one in (self._added, self._values)]
+        digest = hashlib.sha256()
+        appended = [None if added is None else added.rows for added in (self._added, self._values)]
         for array in (self._inputs, self._targets, *appended):
             if array is not None:
-                known.update(f"{tuple(array.shape)} {array.dtype}".encode())
+                digest.update(f"{tuple(array.shape)} {array.dtype}".encode())
                 rows = array
                 if np.prod(array.shape) * array.dtype.itemsize > _DIGEST_WHOLE:
                     rows = array[np.linspace(0, len(array) - 1, _DIGEST_ROWS).astype(np.int64)]
                 # as a tensor where it is one, since NumPy lacks some of torch's types
-                known.update(bytes_of(rows).numpy().data if isinstance(rows, torch.Tensor) else rows.tobytes())
-        known.update(self.labeled_ids.numpy().tobytes())
+                digest.update(bytes_of(rows).numpy().data if isinstance(rows, torch.Tensor) else rows.tobytes())
+        digest.update(self.labeled_ids.numpy().tobytes())
         if self._value_of:
-            known.update(np.array(list(self._value_of)).tobytes())
-        return known.hexdigest()
+            digest.update(np.array(list(self._value_of)).tobytes())
+        return digest.hexdigest()
 
     @property
     def _known_targets(self) -> torch.Tensor | None:
@@ -297,9 +297,9 @@ class TensorPool:
             raise UsageError(
                 f"TensorPool: the target of sample {int(ids[given][0])} is not known; deliver alcore.Label(id, value)."
             )
-        found = self._targets[torch.where(given, ids, 0)]
-        found[~given] = self._values.rows[rows[~given]]
-        return found
+        targets = self._targets[torch.where(given, ids, 0)]
+        targets[~given] = self._values.rows[rows[~given]]
+        return targets
 
     def _fault_of_row(self, row: Any) -> str | None:
         """Return what is wrong with a new row; a list of numbers is one too."""
@@ -355,6 +355,6 @@ class TensorPool:
 
 
 def is_choosable(pool: Any) -> bool:
-    """Tell whether shipped query strategies can choose from a pool, as from a `alcore.protocols.ChoosablePool`."""
+    """Return whether shipped query strategies can choose from a pool, as from a `alcore.protocols.ChoosablePool`."""
     # what isinstance() does with the protocol, which takes many times as long
     return getattr(pool, "unlabeled_indices", None) is not None and getattr(pool, "inputs", None) is not None

@@ -102,7 +102,7 @@ def input_fault(item: Any, example: Any) -> str | None:
     if isinstance(example, Mapping):
         if not isinstance(item, Mapping) or set(item) != set(example):
             return f"not a mapping with the keys {', '.join(map(str, example))}, as inputs are"
-        faults = (input_fault(item[key], one) for key, one in example.items())
+        faults = (input_fault(item[key], part) for key, part in example.items())
     elif isinstance(example, tuple | list):
         if not isinstance(item, tuple | list) or len(item) != len(example):
             return f"not a sequence of {len(example)}, as inputs are"
@@ -114,7 +114,7 @@ def input_fault(item: Any, example: Any) -> str | None:
 
 
 def not_finite(value: Any) -> bool:
-    """Tell whether a value holds NaN or infinity."""
+    """Return whether a value holds NaN or infinity."""
     if isinstance(value, torch.Tensor):
         return (value.is_floating_point() or value.is_complex()) and not bool(torch.isfinite(value).all())
     if isinstance(value, np.ndarray | np.generic):
@@ -126,5 +126,5 @@ def not_finite(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(map(not_finite, value.values()))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return any(not_finite(getattr(value, one.name, None)) for one in dataclasses.fields(value))
+        return any(not_finite(getattr(value, field.name, None)) for field in dataclasses.fields(value))
     return isinstance(value, list | tuple) and any(map(not_finite, value))

@@ -1,4 +1,4 @@
-"""The run directory: one SQLite database that is the only truth, immutable checkpoint files, an inbox, and a lock.
+"""The run directory: one SQLite database as the single source of truth, checkpoint files, an inbox, and a lock.
 
 Names in ``__all__`` are public; none of them imports torch.
 """

@@ -106,10 +106,10 @@ class AnswerWriter:
     def set_aside(self, request_id: str, item: str, reason: str) -> None:
         """Keep that the training pool refused an accepted answer; once for each reason, as a replay tries it again."""
         reason = storable(f"the training pool refused it: {reason}")
-        known = self._connection.execute(
+        rows = self._connection.execute(
             "SELECT 1 FROM refused WHERE request = ? AND step = ? AND reason = ?", (request_id, self._step, reason)
         )
-        if known.fetchone() is None:
+        if rows.fetchone() is None:
             self.refuse(request_id, item, reason, kind="set aside")
 
     def keep_state(self, text: str) -> None:

@@ -138,7 +138,7 @@ def load(path: Path, sha256: str | None = None, *, what: str = "checkpoint") -> 
     except KeyError as error:
         raise UsageError(f"{path} is not a {what} of alcore: it has no {error}.") from error
     except (OSError, RuntimeError, SafetensorError, ValueError, TypeError, AttributeError, MemoryError) as error:
-        # What was verified was read as a whole. safetensors and torch open the file once more, and tell of a failing
+        # What was verified was read as a whole. safetensors and torch open the file once more, and report a failing
         # disk by errors of their own: safetensors by "No such file", torch by a RuntimeError.
         gone = isinstance(error, FileNotFoundError | PermissionError) and not verified
         disk = isinstance(error, OSError | MemoryError) or (verified and type(error) in (RuntimeError, SafetensorError))

@@ -110,8 +110,8 @@ def _reserved(connection: sqlite3.Connection, before: int) -> list[tuple[float, 
 
 def _by_cost(connection: sqlite3.Connection, rows: str, *steps: int) -> list[tuple[float, int]]:
     """Return each cost that occurs in rows, and how many have it."""
-    found = connection.execute(f"SELECT cost, COUNT(*) FROM {rows} GROUP BY cost", steps)
-    return [(cost, count) for cost, count in found]
+    rows_by_cost = connection.execute(f"SELECT cost, COUNT(*) FROM {rows} GROUP BY cost", steps)
+    return [(cost, count) for cost, count in rows_by_cost]
 
 
 def _sum(costs: list[tuple[float, int]]) -> Fraction:

@@ -63,12 +63,12 @@ def unfinished_runs(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         return []
-    found = []
+    folders = []
     for path in sorted(root.iterdir()):
         with contextlib.suppress(FileNotFoundError):  # it has appeared, or was removed, since it was listed
             if _HIDDEN.fullmatch(path.name) and path.is_dir() and not path.is_symlink() and not _is_in_use(path):
-                found.append(path)
-    return found
+                folders.append(path)
+    return folders
 
 
 def remove_unfinished_runs(root: Path) -> list[Path]:

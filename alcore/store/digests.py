@@ -126,7 +126,9 @@ def delete_rows(connection: sqlite3.Connection, table: str, keys: Iterable[objec
 
 def _digest_of(connection: sqlite3.Connection, table: str, key: object) -> list[bytes]:
     """Return the digest of a row of `CHANGING` in a list, empty where there is no such row."""
-    return [found for (found,) in connection.execute(f"SELECT digest FROM {table} WHERE {CHANGING[table]} = ?", (key,))]
+    return [
+        digest for (digest,) in connection.execute(f"SELECT digest FROM {table} WHERE {CHANGING[table]} = ?", (key,))
+    ]
 
 
 def _count(connection: sqlite3.Connection, table: str, more: int, *digests: bytes) -> None:
@@ -172,10 +174,10 @@ def make_digests(connection: sqlite3.Connection) -> None:
         )
     for table, columns in _WHOLE.items():
         connection.execute(f"UPDATE {table} SET digest = row_digest({columns})")
-        found = [digest for (digest,) in connection.execute(f"SELECT digest FROM {table}")]
+        row_digests = [digest for (digest,) in connection.execute(f"SELECT digest FROM {table}")]
         connection.execute(
             "UPDATE digests SET rows = ?, digest = ? WHERE name = ?",
-            (len(found), _combined(bytes(16), *found), table),
+            (len(row_digests), _combined(bytes(16), *row_digests), table),
         )
 
 
@@ -208,8 +210,8 @@ AFTERWARDS = 2**62
 
 def integrity(connection: sqlite3.Connection) -> list[str]:
     """Return what SQLite finds wrong with the pages of the file."""
-    found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
-    return [] if found == ["ok"] else found
+    messages = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
+    return [] if messages == ["ok"] else messages
 
 
 def damage(connection: sqlite3.Connection) -> list[Damage]:
@@ -218,14 +220,14 @@ def damage(connection: sqlite3.Connection) -> list[Damage]:
     The schema must be that of `create`.
     """
     heads = {name: (rows, digest) for name, rows, digest in connection.execute("SELECT * FROM digests")}
-    found: list[Damage] = []
+    damages: list[Damage] = []
     for table in (*CHAINED, *CHANGING):
         damage_of = _damage_of_chain if table in CHAINED else _damage_of_set
         try:
-            found += damage_of(connection, table, heads.get(table))
+            damages += damage_of(connection, table, heads.get(table))
         except sqlite3.DatabaseError as error:
-            found.append(Damage(f"table {table}: {error}", -1))
-    return found or list(_damage_of_links(connection))
+            damages.append(Damage(f"table {table}: {error}", -1))
+    return damages or list(_damage_of_links(connection))
 
 
 def _damage_of_chain(connection: sqlite3.Connection, table: str, head: tuple[int, bytes] | None) -> Iterator[Damage]:

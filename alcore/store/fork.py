@@ -170,7 +170,9 @@ def _copy_checkpoints(steps: Steps, source: Run, hidden: Path) -> tuple[list[str
             )
         copied.unlink(missing_ok=True)
         steps.delete_checkpoints([name])
-        if any(one["file"] == name for one in source.checkpoints()):  # else the source, still running, has pruned it
+        if any(
+            checkpoint["file"] == name for checkpoint in source.checkpoints()
+        ):  # else the source, still running, has pruned it
             warnings.append(f"checkpoint {name} is left out, since it is damaged: {fault}")
     fsync_path(hidden / "ckpt")
     return files, warnings

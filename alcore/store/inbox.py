@@ -75,7 +75,7 @@ class Inbox:
         alcore.store.StorageError
             If the disk is full or fails.
         """
-        text = dumps({"format": FORMAT, "answers": [_encoded(one) for one in answers]})
+        text = dumps({"format": FORMAT, "answers": [_encoded(answer) for answer in answers]})
         path = self.folder / f"{self._next_name()}{'-told' if told else ''}.json"
         try:
             check_folder(self.folder).mkdir(exist_ok=True)
@@ -121,7 +121,7 @@ class Inbox:
             yield path, answers, fault
 
     def is_told(self, path: Path) -> bool:
-        """Tell whether a person told the answers of a file."""
+        """Return whether a person told the answers of a file."""
         return path.stem.endswith("-told")
 
     def remove(self, path: Path) -> None:
@@ -142,7 +142,7 @@ class Inbox:
 
     def _names(self) -> list[str]:
         try:
-            return sorted(one.name for one in check_folder(self.folder).iterdir() if _FILE.fullmatch(one.name))
+            return sorted(file.name for file in check_folder(self.folder).iterdir() if _FILE.fullmatch(file.name))
         except FileNotFoundError:
             return []
 
@@ -180,7 +180,7 @@ def _decoded(text: str) -> list[Any]:
         raise ValueError(f"it is not a batch of answers of format {FORMAT}")
     if set(batch) != {"format", "answers"} or not isinstance(batch["answers"], list):
         raise ValueError("a batch has a format and a list of answers, and nothing else")
-    return [_answer(one) for one in batch["answers"]]
+    return [_answer(answer) for answer in batch["answers"]]
 
 
 _MEMBERS = {
@@ -190,20 +190,20 @@ _MEMBERS = {
 }
 
 
-def _answer(found: Any) -> Any:
-    kind = found.get("kind") if isinstance(found, dict) else None
+def _answer(members: Any) -> Any:
+    kind = members.get("kind") if isinstance(members, dict) else None
     if not isinstance(kind, str) or kind not in _MEMBERS:
         raise ValueError(f"an answer is of kind {kind!r}; it must be one of {', '.join(_MEMBERS)}")
-    given = set(found) - {"kind"}
+    given = set(members) - {"kind"}
     names = given & {"request", "item"}
     if given != _MEMBERS[kind] | names or len(names) != (kind != "value"):
-        raise ValueError(f"an answer of kind {kind} has the members {', '.join(map(repr, found))}")
+        raise ValueError(f"an answer of kind {kind} has the members {', '.join(map(repr, members))}")
     if kind == "value":
-        return found["value"]
-    item = _named_request(found["request"]) if "request" in found else found["item"]
+        return members["value"]
+    item = _named_request(members["request"]) if "request" in members else members["item"]
     if kind == "label":
-        return Label(item, found["value"], found["source"], found["cost"])
-    return Failed(item, found["reason"], found["failure"], found["cost"])
+        return Label(item, members["value"], members["source"], members["cost"])
+    return Failed(item, members["reason"], members["failure"], members["cost"])
 
 
 def _named_request(key: Any) -> Request:

@@ -196,7 +196,7 @@ def _last_training_step(connection: sqlite3.Connection) -> int | None:
     rows = connection.execute("SELECT step, seconds FROM steps ORDER BY step DESC")
     done = next((int(row["step"]) for row in rows if "training" in json.loads(row["seconds"])), None)
     (saved,) = connection.execute("SELECT MAX(step) FROM checkpoints WHERE phase = 'training'").fetchone()
-    return max((one for one in (done, saved) if one is not None), default=None)
+    return max((step for step in (done, saved) if step is not None), default=None)
 
 
 def refused(connection: sqlite3.Connection) -> list[dict[str, Any]]:

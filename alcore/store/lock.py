@@ -69,13 +69,13 @@ class RunLock:
             self.release()
             raise cant_write(folder / "lock", error) from error
 
-    def tell(self, text: str) -> None:
+    def note(self, text: str) -> None:
         """Write on the second line of the file what the holder is doing; where the disk refuses, it is left out.
 
         Parameters
         ----------
         text
-            ASCII, at most 99 characters. `told` returns it.
+            ASCII, at most 99 characters. `noted` returns it.
         """
         if self._descriptor in _held:
             with contextlib.suppress(OSError):
@@ -97,8 +97,8 @@ def held_error(folder: Path) -> RunLockedError:
     )
 
 
-def told(folder: Path) -> str:
-    """Return what the holder of the lock wrote last with `RunLock.tell`; empty where nobody holds it."""
+def noted(folder: Path) -> str:
+    """Return what the holder of the lock wrote last with `RunLock.note`; empty where nobody holds it."""
     return _line(folder, 1) if is_locked(folder) else ""
 
 
@@ -115,7 +115,7 @@ def _line(folder: Path, place: int) -> str:
 
 
 def is_locked(folder: Path) -> bool:
-    """Tell whether some process is writing to a run."""
+    """Return whether some process is writing to a run."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:

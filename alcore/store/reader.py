@@ -41,7 +41,7 @@ class Reader:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection, and close it; errors of the database are told as `UsageError`."""
+        """Give a connection, and close it; errors of the database are raised as `UsageError`."""
         path = self._folder / "run.db"
         check_run_folder(self._folder, whole=False)
         try:

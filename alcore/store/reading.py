@@ -17,7 +17,7 @@ from alcore.store.database import Opened
 from alcore.store.files import check_regular, check_run_folder, run_directory
 from alcore.store.inbox import Inbox
 from alcore.store.labels import Labels, refused
-from alcore.store.lock import is_locked, told
+from alcore.store.lock import is_locked, noted
 from alcore.store.reader import Reader
 from alcore.store.requests import Requests
 from alcore.store.rows import AcceptedLabel, RequestState, value_text
@@ -107,8 +107,8 @@ class Run:
 
     def position(self) -> Position | None:
         """Return what the process that writes to the run is doing; None where there is none, or it has not begun."""
-        found = _POSITION.fullmatch(told(self.folder))
-        return None if found is None else Position(int(found[1]), found[2], int(found[3]))
+        position = _POSITION.fullmatch(noted(self.folder))
+        return None if position is None else Position(int(position[1]), position[2], int(position[3]))
 
     def log(self, most: int) -> list[str]:
         """Return the last lines of ``console.log``, at most so many, and of its last 64 KiB."""
@@ -197,7 +197,7 @@ class Run:
         return self._steps.first_and_last()
 
     def is_committed(self, step: int) -> bool:
-        """Tell whether a step is finished."""
+        """Return whether a step is finished."""
         return self._steps.is_committed(step)
 
     def summary(self) -> Summary:
@@ -261,7 +261,7 @@ def figures(record: Any) -> dict[str, float]:
 
 
 def step_figures(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a step measured, as the hook ``alcore_step_end`` tells of it: one number a name.
+    """Return what a step measured, as observers get it with the hook ``alcore_step_end``: one number a name.
 
     Parameters
     ----------
@@ -278,8 +278,8 @@ def step_figures(record: Mapping[str, Any]) -> dict[str, float]:
     return losses | {
         f"{strategy}.{name}": value
         for strategy, records in record["metrics"].items()
-        for one in records
-        for name, value in figures(one).items()
+        for metrics in records
+        for name, value in figures(metrics).items()
     }
 
 
@@ -306,7 +306,7 @@ def parts_of(tree: dict[str, Any]) -> dict[str, Any]:
     if "strategies" in tree:  # built in Python
         classes = {"data": ("training", "train_datapool"), "learner": ("learner", "class")}
         return parts | {
-            kind: str(_table(tree, one).get(key, "")).rpartition(".")[2] for kind, (one, key) in classes.items()
+            kind: str(_table(tree, table).get(key, "")).rpartition(".")[2] for kind, (table, key) in classes.items()
         }
     for kind in ("data", "query", "learner", "label", "metrology"):
         table = _table(tree, kind)
@@ -315,15 +315,17 @@ def parts_of(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table(tree: dict[str, Any], name: str) -> dict[str, Any]:
-    found = tree.get(name, {})
-    return found if isinstance(found, dict) else {}
+    table = tree.get(name, {})
+    return table if isinstance(table, dict) else {}
 
 
 def run_folders(root: Path) -> list[Path]:
     """Return the run directories in a root, in the order of their names."""
     if not root.is_dir():
         return []
-    return sorted(one for one in root.iterdir() if not one.name.startswith(".") and (one / "run.db").is_file())
+    return sorted(
+        folder for folder in root.iterdir() if not folder.name.startswith(".") and (folder / "run.db").is_file()
+    )
 
 
 def runs_within(root: Path) -> dict[str, Path]:
@@ -334,11 +336,11 @@ def runs_within(root: Path) -> dict[str, Path]:
     dict of str to pathlib.Path
         By their names relative to the root, ``a1`` or ``moons/uq-0``; first those in the root itself.
     """
-    found = {folder.name: folder for folder in run_folders(root)}
+    runs = {folder.name: folder for folder in run_folders(root)}
     for inside in sorted(root.iterdir()) if root.is_dir() else ():
-        if not inside.name.startswith(".") and inside.name not in found and not inside.is_symlink():
-            found |= {f"{inside.name}/{folder.name}": folder for folder in run_folders(inside)}
-    return found
+        if not inside.name.startswith(".") and inside.name not in runs and not inside.is_symlink():
+            runs |= {f"{inside.name}/{folder.name}": folder for folder in run_folders(inside)}
+    return runs
 
 
 def summaries(root: Path) -> Iterator[Summary]:
@@ -346,13 +348,13 @@ def summaries(root: Path) -> Iterator[Summary]:
 
     The ``run_id`` of one in a folder of the root is its name relative to the root.
     """
-    found = []
+    rows = []
     for name, folder in runs_within(root).items():
         try:
-            found.append(Run(folder).summary()._replace(run_id=name))
+            rows.append(Run(folder).summary()._replace(run_id=name))
         except ValueError as error:  # a UsageError, or text that is not JSON
-            found.append(Summary(name, "unreadable", str(error), "", 0, 0, {}))
-    yield from sorted(found, key=lambda one: (one.started, one.run_id))
+            rows.append(Summary(name, "unreadable", str(error), "", 0, 0, {}))
+    yield from sorted(rows, key=lambda summary: (summary.started, summary.run_id))
 
 
 def find_run(root: Path, text: str, *, verify: bool = True) -> Run:

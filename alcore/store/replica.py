@@ -36,16 +36,16 @@ class Replica(RunStore):
         self._use(Database(self.folder / "run.db", replica=True))
         self._export_due = math.inf  # never
 
-    def apply_label_changes(self, found: Mapping[str, Any]) -> None:
+    def apply_label_changes(self, changes: Mapping[str, Any]) -> None:
         """Commit what `Transfer.label_changes` returned on rank 0."""
-        self.transfer.apply_label_changes(found)
-        self.costs.changed(found["step"])
+        self.transfer.apply_label_changes(changes)
+        self.costs.changed(changes["step"])
 
     def export(self) -> None:
         """Do nothing: rank 0 writes the exports."""
 
-    def tell_position(self, step: int, phase: str, epoch: int = 0) -> None:
-        """Do nothing: rank 0 tells readers."""
+    def note_position(self, step: int, phase: str, epoch: int = 0) -> None:
+        """Do nothing: rank 0 notes it."""
 
     def close(self) -> None:
         """Close the database and remove the temporary folder."""

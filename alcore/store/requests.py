@@ -82,11 +82,11 @@ class Requests:
 
     @reads
     def waits_before(self, connection: sqlite3.Connection, step: int) -> bool:
-        """Tell whether a request of an earlier step was open when this step began."""
-        found = connection.execute(
+        """Return whether a request of an earlier step was open when this step began."""
+        rows = connection.execute(
             "SELECT 1 FROM requests WHERE step < ?1 AND (closed IS NULL OR closed >= ?1) LIMIT 1", (step,)
         )
-        return found.fetchone() is not None
+        return rows.fetchone() is not None
 
     @reads
     def rows(self, connection: sqlite3.Connection, step: int | None, most: int | None = None) -> list[dict[str, Any]]:

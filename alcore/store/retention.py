@@ -52,17 +52,17 @@ def parse_retention(text: str | None) -> Retention | None:
     rules = [rule.strip() for rule in text.split(",")]
     if rules == ["all"]:
         return None
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for rule in rules:
         name, equals, value = (part.strip() for part in rule.partition("="))
         if name == "all" and not equals:
             raise UsageError(f"keep {text!r}: 'all' keeps every checkpoint, so it stands alone.")
         if name not in _RULES:
             raise UsageError(f"keep {text!r}: {rule!r} is not a rule: {did_you_mean(name, _RULES)}; {_EXAMPLE}.")
-        if name in found:
+        if name in settings:
             raise UsageError(f"keep {text!r}: {name!r} is given twice; once is enough.")
-        found |= _metric(text, value) if name == "best" else {name: _count(text, name, value)}
-    return Retention(**found)
+        settings |= _metric(text, value) if name == "best" else {name: _count(text, name, value)}
+    return Retention(**settings)
 
 
 def _count(text: str, name: str, value: str) -> int:
@@ -107,7 +107,11 @@ def to_drop(
     if keep.every is not None:
         kept |= {row["file"] for row in ends if (row["step"] + 1) % keep.every == 0}
     if keep.best is not None:
-        scores = {step: found[keep.best] for step, found in figures.items() if _is_finite(found.get(keep.best))}
+        scores = {
+            step: step_figures[keep.best]
+            for step, step_figures in figures.items()
+            if _is_finite(step_figures.get(keep.best))
+        }
         scored = [row for row in ends if row["step"] in scores]
         if not scored:
             return [], [_not_measured(keep.best, figures)] if figures else []
@@ -117,10 +121,12 @@ def to_drop(
 
 
 def _not_measured(metric: str, figures: Mapping[int, Mapping[str, Any]]) -> str:
-    known = dict.fromkeys(name for found in figures.values() for name, value in found.items() if _is_finite(value))
+    recorded = dict.fromkeys(
+        name for step_figures in figures.values() for name, value in step_figures.items() if _is_finite(value)
+    )
     return (
         f"no checkpoint is deleted, since no step has recorded {metric!r}, which says what the best one is: "
-        f"{did_you_mean(metric, known)}."
+        f"{did_you_mean(metric, recorded)}."
     )
 
 

@@ -46,9 +46,9 @@ class AskedRequest(NamedTuple):
         return [list(vars(self.request).values()), *self[1:]]
 
     @classmethod
-    def of_list(cls, found: Sequence[Any]) -> AskedRequest:
+    def of_list(cls, plain: Sequence[Any]) -> AskedRequest:
         """Return what `as_list` was called on."""
-        return cls(Request(*found[0]), *found[1:])
+        return cls(Request(*plain[0]), *plain[1:])
 
 
 class RequestState(NamedTuple):

@@ -148,8 +148,8 @@ class RunStore:
         with self._database.transaction() as connection:
             facts.set_meta(connection, values)
 
-    def tell_position(self, step: int, phase: str, epoch: int = 0) -> None:
-        """Tell readers what is under way; nothing of it is kept.
+    def note_position(self, step: int, phase: str, epoch: int = 0) -> None:
+        """Note for readers what is under way; nothing of it is kept.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class RunStore:
         epoch
             How many epochs of the training are done.
         """
-        self._lock.tell(f"step {step} {phase} epoch {epoch}")
+        self._lock.note(f"step {step} {phase} epoch {epoch}")
 
     def check_usable(self) -> None:
         """Raise `UsageError` if nothing can be written: after `close`, and in a forked child."""

@@ -99,14 +99,14 @@ def damage_of_schema(connection: sqlite3.Connection) -> list[Damage]:
 
     Nothing else may be read of a database in which there is something else.
     """
-    found, expected = _schema(connection), _expected_schema()
+    actual, expected = _schema(connection), _expected_schema()
     wrong = []
-    for place in sorted(found.keys() | expected.keys()):
+    for place in sorted(actual.keys() | expected.keys()):
         what = f"the {place[0]} {place[1]!r:.60}, which "
         if place not in expected:
             wrong.append(Damage(f"{what}alcore doesn't make", -1))
-        elif found.get(place) != expected[place]:
-            wrong.append(Damage(f"{what}is {'changed' if place in found else 'gone'}", -1))
+        elif actual.get(place) != expected[place]:
+            wrong.append(Damage(f"{what}is {'changed' if place in actual else 'gone'}", -1))
     return wrong
 
 

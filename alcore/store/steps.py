@@ -51,7 +51,7 @@ class Steps:
 
     @reads
     def is_committed(self, connection: sqlite3.Connection, step: int) -> bool:
-        """Tell whether a step is committed as a whole."""
+        """Return whether a step is committed as a whole."""
         return connection.execute("SELECT 1 FROM steps WHERE step = ?", (step,)).fetchone() is not None
 
     @reads
@@ -94,9 +94,15 @@ class Steps:
         """Write metrology records; those that a replay repeats are left as they are."""
         query = "SELECT 1 FROM records WHERE strategy = ? AND step = ? AND ordinal = ?"
         new = [
-            one for one in records if not connection.execute(query, (one.strategy, one.step, one.ordinal)).fetchone()
+            record
+            for record in records
+            if not connection.execute(query, (record.strategy, record.step, record.ordinal)).fetchone()
         ]
-        add_rows(connection, "records", [(one.step, one.strategy, one.ordinal, dumps(one.value)) for one in new])
+        add_rows(
+            connection,
+            "records",
+            [(record.step, record.strategy, record.ordinal, dumps(record.value)) for record in new],
+        )
 
     @reads
     def records(self, connection: sqlite3.Connection, before: int, strategy: str) -> list[Any]:
@@ -122,10 +128,10 @@ class Steps:
     @reads
     def records_by_strategy(self, connection: sqlite3.Connection) -> dict[str, list[Any]]:
         """Return all metrology records by strategy, in the order of steps."""
-        found: defaultdict[str, list[Any]] = defaultdict(list)
+        by_strategy: defaultdict[str, list[Any]] = defaultdict(list)
         for row in connection.execute("SELECT strategy, value FROM records ORDER BY strategy, step, ordinal"):
-            found[row["strategy"]].append(loads(row["value"]))
-        return dict(found)
+            by_strategy[row["strategy"]].append(loads(row["value"]))
+        return dict(by_strategy)
 
     @reads
     def checkpoints(self, connection: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -178,11 +184,11 @@ class Steps:
             if isinstance(value := loads(row["value"]), dict):
                 named = {name: figure for name, figure in value.items() if isinstance(name, str)}
                 measured[row["step"]][row["strategy"]] |= named
-        found: dict[int, dict[str, Any]] = {}
+        by_step: dict[int, dict[str, Any]] = {}
         for row in connection.execute(f"SELECT one.step, record FROM steps one{ends} ORDER BY one.step"):
             figures: dict[str, Any] = {}
             for strategy, values in measured[row["step"]].items():
                 qualified = {f"{strategy}.{name}": figure for name, figure in values.items()}
                 figures |= {**values, **qualified, **figures}
-            found[row["step"]] = {**loads(row["record"]).get("losses", {}), **figures}
-        return found
+            by_step[row["step"]] = {**loads(row["record"]).get("losses", {}), **figures}
+        return by_step

@@ -53,28 +53,33 @@ class Transfer:
         Large values are in it, since another rank has no files of the run.
         """
         requests = "SELECT id, attempt, taken, state, closed, handle FROM requests WHERE state = 'open' OR closed = ?"
-        found: dict[str, Any] = {"step": step, "requests": [list(row) for row in connection.execute(requests, (step,))]}
+        changes: dict[str, Any] = {
+            "step": step,
+            "requests": [list(row) for row in connection.execute(requests, (step,))],
+        }
         for table in ("labels", "refused"):
             rows = connection.execute(f"SELECT * FROM {table} WHERE step = ? ORDER BY rowid", (step,))
-            found[table] = [{name: "" if "digest" in name else one for name, one in dict(row).items()} for row in rows]
-        for row in found["labels"]:
+            changes[table] = [
+                {name: "" if "digest" in name else value for name, value in dict(row).items()} for row in rows
+            ]
+        for row in changes["labels"]:
             row["value"] = value_text(row, self.values.read)
         states = connection.execute("SELECT step, state FROM label_strategy ORDER BY step DESC LIMIT 1")
-        return found | {"label_strategy": [list(row) for row in states]}
+        return changes | {"label_strategy": [list(row) for row in states]}
 
     @writes
-    def apply_label_changes(self, connection: sqlite3.Connection, found: Mapping[str, Any]) -> None:
+    def apply_label_changes(self, connection: sqlite3.Connection, changes: Mapping[str, Any]) -> None:
         """Write what `label_changes` returned; a replica's digests are not kept up, and not read."""
         connection.executemany(
             "UPDATE requests SET attempt = ?2, taken = ?3, state = ?4, closed = ?5, handle = ?6 WHERE id = ?1",
-            found["requests"],
+            changes["requests"],
         )
         for table in ("labels", "refused"):
-            connection.execute(f"DELETE FROM {table} WHERE step = ?", (found["step"],))
-            for row in found[table]:
+            connection.execute(f"DELETE FROM {table} WHERE step = ?", (changes["step"],))
+            for row in changes[table]:
                 places = ", ".join("?" * len(row))
                 connection.execute(f"INSERT INTO {table} VALUES ({places})", list(row.values()))
-        for step, state in found["label_strategy"]:
+        for step, state in changes["label_strategy"]:
             replace_row(connection, "label_strategy", step, state)
 
 

@@ -31,27 +31,27 @@ def check_sound(connection: sqlite3.Connection, path: Path, *, until: int | None
     connection.text_factory = any_text  # what isn't UTF-8 is damage, too
     connection.execute("BEGIN")  # all of it at one moment
     try:
-        found = _damage(connection)
-        last = _last_step(connection) if found else -1
+        damages = _damage(connection)
+        last = _last_step(connection) if damages else -1
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter in the text of SQLite's own message
         wrong = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
         if isinstance(error, sqlite3.OperationalError) and not wrong:  # the disk, or a lock
             raise
-        found = [Damage(f"the file: {error}", -1)]
+        damages = [Damage(f"the file: {error}", -1)]
     finally:
         connection.text_factory = text_factory
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    concerned = [one for one in found if until is None or one.step <= until]
+    concerned = [damaged for damaged in damages if until is None or damaged.step <= until]
     if concerned:
-        raise UsageError(_message(path, concerned, min([last, *(one.step - 1 for one in found)])))
+        raise UsageError(_message(path, concerned, min([last, *(damaged.step - 1 for damaged in damages)])))
 
 
 def _damage(connection: sqlite3.Connection) -> list[Damage]:
-    if found := damage_of_schema(connection):
-        return found
-    found = damage(connection)
-    return found + [Damage(f"the file: {what}", AFTERWARDS) for what in integrity(connection)]
+    if damages := damage_of_schema(connection):
+        return damages
+    damages = damage(connection)
+    return damages + [Damage(f"the file: {what}", AFTERWARDS) for what in integrity(connection)]
 
 
 def _last_step(connection: sqlite3.Connection) -> int:
@@ -62,13 +62,13 @@ def _last_step(connection: sqlite3.Connection) -> int:
     return last if type(last) is int else -1
 
 
-def _message(path: Path, found: list[Damage], sound: int) -> str:
+def _message(path: Path, damages: list[Damage], sound: int) -> str:
     run = path.parent.name
-    more = f", and {len(found) - 1} more places" if len(found) > 1 else ""
+    more = f", and {len(damages) - 1} more places" if len(damages) > 1 else ""
     remedy = (
         f"Its steps up to {sound} are sound: alcore fork {run} --step {sound} makes a run of them."
         if sound >= 0
         else "No step of it is sure to be sound: restore the run directory from a copy of it."
     )
-    what = found[0].what.encode(errors="backslashreplace").decode().replace("\n", " ")
+    what = damages[0].what.encode(errors="backslashreplace").decode().replace("\n", " ")
     return f"{path} is damaged: {what}{more}. Nothing in it was changed now. {remedy}"

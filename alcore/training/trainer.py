@@ -99,7 +99,7 @@ class Trainer:
 
     @property
     def epochs_between_checkpoints(self) -> int:
-        """Save a checkpoint every so many epochs; 0 does not."""
+        """Epochs between two checkpoints inside training; 0 disables these."""
         return self._model_checkpoint_frequency or self._loops_own("checkpoint_frequency") or 0
 
     def step_functions(self, train_step_fn: Any, validate_step_fn: Any) -> tuple[Any, Any]:

@@ -48,14 +48,14 @@ def floor(steps: int) -> list[float]:
     pool = MoonsPool(seed=SEED)
     inputs, targets = pool.evaluation()
     truth = targets == 1
-    labelled = pool.labeled_ids.tolist()
-    unlabelled = torch.ones(len(inputs), dtype=torch.bool)
-    unlabelled[pool.labeled_ids] = False
+    labeled = pool.labeled_ids.tolist()
+    unlabeled = torch.ones(len(inputs), dtype=torch.bool)
+    unlabeled[pool.labeled_ids] = False
     loss_of = torch.nn.functional.binary_cross_entropy_with_logits
     scores = []
     for step in range(steps):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.005 if step else 0.01)
-        ids = torch.tensor(labelled)
+        ids = torch.tensor(labeled)
         model.train()
         for epoch in range(5 if step else 10):
             order = ids[torch.randperm(len(ids), generator=derive_generator(SEED, step, "training", "order", epoch))]
@@ -68,10 +68,10 @@ def floor(steps: int) -> list[float]:
             predicted = model(inputs).reshape(-1) >= 0
             hits = int((predicted & truth).sum())
             scores.append(2 * hits / (int(predicted.sum()) + int(truth.sum())))
-            candidates = unlabelled.nonzero().flatten()
+            candidates = unlabeled.nonzero().flatten()
             picks = candidates[model(inputs[candidates]).reshape(-1).abs().argsort(stable=True)[:PICKS]]
-        unlabelled[picks] = False
-        labelled += picks.tolist()
+        unlabeled[picks] = False
+        labeled += picks.tolist()
     return scores
 
 

@@ -12,7 +12,7 @@ from alcore_moons import MoonsPool
 
 
 class Points:
-    """The pool of its example: all points, and which of them are labelled."""
+    """The pool of its example: all points, and which of them are labeled."""
 
     def __init__(self, seed: int) -> None:
         pool = MoonsPool(seed=seed)
@@ -52,13 +52,13 @@ def physicsnemo(
     class Query(p.QueryStrategy):  # type: ignore[misc]
         def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
             pool = self.driver.train_datapool
-            unlabelled = torch.ones(len(pool.inputs), dtype=torch.bool)
-            unlabelled[pool.ids] = False
-            candidates = unlabelled.nonzero().flatten()
+            unlabeled = torch.ones(len(pool.inputs), dtype=torch.bool)
+            unlabeled[pool.ids] = False
+            candidates = unlabeled.nonzero().flatten()
             with torch.no_grad():
                 outputs = self.driver.learner(pool.inputs[candidates]).reshape(-1)
-            for one in candidates[outputs.abs().argsort(stable=True)[:picks]].tolist():
-                query_queue.put(one)
+            for sample in candidates[outputs.abs().argsort(stable=True)[:picks]].tolist():
+                query_queue.put(sample)
 
     class Label(p.LabelStrategy):  # type: ignore[misc]
         __is_external_process__ = False

@@ -198,9 +198,9 @@ def main() -> None:
     for name, batch in (("mlp 64-256-256-10", 64), ("moons", 16)):
         for optimizer in OPTIMIZERS:
             case = Case(name, batch)
-            found = measure(case, optimizer, options.repeats, options.epochs)
+            figures = measure(case, optimizer, options.repeats, options.epochs)
             print(
-                json.dumps({"benchmark": "train", "case": name, "batch": batch, "optimizer": optimizer, **found}),
+                json.dumps({"benchmark": "train", "case": name, "batch": batch, "optimizer": optimizer, **figures}),
                 flush=True,
             )
 

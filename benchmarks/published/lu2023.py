@@ -154,7 +154,7 @@ def _summary(
         "table_sd": deviation,
     }
     if differences:
-        equal = sum(one <= DIGITS * 1.001 for one in differences)
+        equal = sum(difference <= DIGITS * 1.001 for difference in differences)
         summary |= {"compared": len(differences), "equal": equal, "largest_difference": max(differences)}
     return summary | {"wall_seconds": round(time.perf_counter() - began, 1)}
 

@@ -1,6 +1,6 @@
 """Replay the pendigits table of the scikit-activeml experiments: logistic regression, 60 rounds, no labels at first.
 
-70 % of the digits, stratified, are the pool and 30 % are scored; features are standardised with the pool's mean and
+70 % of the digits, stratified, are the pool and 30 % are scored; features are standardized with the pool's mean and
 deviation; batches of 1, 10 and 50. ``aulc`` is the mean accuracy over the rounds, ``final`` that of the last one. The
 published code split another order of the rows, so that means over seeds can be compared, and not single runs.
 
@@ -69,7 +69,7 @@ def one_seed(folder: Path, strategy: str, batch: int, seed: int, root: Path | No
         query,
         start=first if row.starts else _make("random", batch, {}),
         seed=seed,
-        steps=ROUNDS + 1,  # in the first one nothing is labelled, so nothing is scored
+        steps=ROUNDS + 1,  # in the first one nothing is labeled, so nothing is scored
         root=root,
     )
 

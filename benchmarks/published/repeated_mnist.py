@@ -111,7 +111,7 @@ def main() -> None:
         for strategy, found in curves.items():
             began = time.perf_counter()
             found.append(curve(strategy, images, digits, seed, options.base, options.repeats))
-            line = {"strategy": strategy, "seed": seed, "accuracy": [round(one, 4) for one in found[-1]]}
+            line = {"strategy": strategy, "seed": seed, "accuracy": [round(accuracy, 4) for accuracy in found[-1]]}
             print(json.dumps(line | {"seconds": round(time.perf_counter() - began)}), flush=True)
     for strategy, found in curves.items():
         means = [round(statistics.fmean(column), 4) for column in zip(*found, strict=True)]

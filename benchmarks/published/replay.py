@@ -88,11 +88,11 @@ def curve(
     Parameters
     ----------
     train
-        The pool to choose from, with what is labelled at the start.
+        The pool to choose from, with what is labeled at the start.
     test
         Inputs and class codes to score on.
     learner, query, start
-        What is scored, what chooses, and what makes the first selection where nothing is labelled.
+        What is scored, what chooses, and what makes the first selection where nothing is labeled.
     seed, steps, root
         Of the run; steps is None for a run until the pool is empty.
     """

@@ -68,8 +68,8 @@ def _modal(figure: str, data: dict[str, Any], k: int) -> Choice | None:
     from modAL.uncertainty import entropy_sampling
 
     if figure in ("entropy", "binary"):
-        known = _probabilities(figure, data)
-        return lambda: entropy_sampling(_Given(lambda _: known), np.arange(len(known)), n_instances=k)[0]
+        p = _probabilities(figure, data)
+        return lambda: entropy_sampling(_Given(lambda _: p), np.arange(len(p)), n_instances=k)[0]
     if figure == "mapped":
         return lambda: entropy_sampling(_Given(_linear(data)), data["rows"](), n_instances=k)[0]
     return None
@@ -79,8 +79,8 @@ def _baal(figure: str, data: dict[str, Any], k: int) -> Choice | None:
     from baal.active.heuristics import BALD, BatchBALD, Entropy
 
     if figure in ("entropy", "binary"):
-        known = _probabilities(figure, data)
-        return lambda: Entropy()(known)[:k]
+        p = _probabilities(figure, data)
+        return lambda: Entropy()(p)[:k]
     if figure == "mapped":
 
         def chunks() -> Iterator[Any]:
@@ -102,9 +102,9 @@ def _small_text(figure: str, data: dict[str, Any], k: int) -> Choice | None:
     if figure == "kcenter":
         from small_text.query_strategies.coresets import greedy_coreset
 
-        rows = torch.cat([data["features"], data["labelled"]]).numpy()
-        known = np.arange(len(data["features"]), len(rows))
-        return lambda: greedy_coreset(rows, everything, known, k, distance_metric="euclidean", batch_size=BLOCK)
+        rows = torch.cat([data["features"], data["labeled"]]).numpy()
+        labeled_rows = np.arange(len(data["features"]), len(rows))
+        return lambda: greedy_coreset(rows, everything, labeled_rows, k, distance_metric="euclidean", batch_size=BLOCK)
     if figure == "badge":
         from small_text.integrations.pytorch.query_strategies.strategies import BADGE
 
@@ -140,10 +140,10 @@ def _skactiveml(figure: str, data: dict[str, Any], k: int) -> Choice | None:
         return np.full(n, np.nan)
 
     if figure in ("entropy", "binary"):
-        known = _probabilities(figure, data)
-        numbers, given = np.arange(len(known))[:, None], Given(lambda _: known)
+        p = _probabilities(figure, data)
+        numbers, given = np.arange(len(p))[:, None], Given(lambda _: p)
         query = pool.UncertaintySampling(method="entropy", random_state=0).query
-        return lambda: query(numbers, unknown(len(known)), given, fit_clf=False, batch_size=k)
+        return lambda: query(numbers, unknown(len(p)), given, fit_clf=False, batch_size=k)
     if figure == "mapped":
         query = pool.UncertaintySampling(method="entropy", random_state=0).query
         given = Given(_linear(data))
@@ -154,8 +154,8 @@ def _skactiveml(figure: str, data: dict[str, Any], k: int) -> Choice | None:
 
         return choose
     if figure == "kcenter":
-        rows = torch.cat([data["features"], data["labelled"]]).numpy()
-        labels = np.concatenate([unknown(len(data["features"])), np.zeros(len(data["labelled"]))])
+        rows = torch.cat([data["features"], data["labeled"]]).numpy()
+        labels = np.concatenate([unknown(len(data["features"])), np.zeros(len(data["labeled"]))])
         return lambda: pool.CoreSet(random_state=0).query(rows, labels, batch_size=k)
     if figure == "badge":
         features, p = data["features"].numpy(), data["p"].numpy()

@@ -201,22 +201,22 @@ def kept_floor(inputs: torch.Tensor, _: Any, labeled: int) -> Callable[[], torch
 
 def kcenter_floor(inputs: torch.Tensor, learner: Any, labeled: int) -> Callable[[], torch.Tensor]:
     def choose() -> torch.Tensor:
-        found, known = features(inputs[labeled:], learner), features(inputs[:labeled], learner)
-        return spread(found, squares(found, known), K)
+        vectors, labeled_vectors = features(inputs[labeled:], learner), features(inputs[:labeled], learner)
+        return spread(vectors, squares(vectors, labeled_vectors), K)
 
     return choose
 
 
 def badge_floor(inputs: torch.Tensor, learner: Any, labeled: int) -> Callable[[], torch.Tensor]:
     def choose() -> torch.Tensor:  # distances of outer products, from products of their factors
-        found, p = both(inputs[labeled:], learner)
+        vectors, p = both(inputs[labeled:], learner)
         generator = torch.Generator().manual_seed(0)
         error = p - torch.nn.functional.one_hot(p.argmax(dim=1), CLASSES)
-        norms = found.square().sum(dim=1) * error.square().sum(dim=1)
+        norms = vectors.square().sum(dim=1) * error.square().sum(dim=1)
         picks, near = [int(norms.argmax())], torch.full_like(norms, math.inf)
         while len(picks) < K:
             last = picks[-1]
-            between = (found @ found[last]).mul_(error @ error[last])
+            between = (vectors @ vectors[last]).mul_(error @ error[last])
             near = torch.minimum(near, (norms + norms[last]).sub_(between, alpha=2).clamp_(min=0))
             near[last] = 0
             picks.append(int(torch.multinomial(near, 1, generator=generator)))
@@ -229,16 +229,16 @@ def typiclust_floor(inputs: torch.Tensor, learner: Any, labeled: int) -> Callabl
     from sklearn.cluster import MiniBatchKMeans
 
     def choose() -> torch.Tensor:
-        found = features(inputs, learner)
+        vectors = features(inputs, learner)
         model = MiniBatchKMeans(labeled + K, n_init=1, batch_size=5000, random_state=0)
-        clusters = torch.from_numpy(model.fit_predict(found.numpy())).long()
+        clusters = torch.from_numpy(model.fit_predict(vectors.numpy())).long()
         counts = torch.bincount(clusters[:labeled], minlength=labeled + K)
         sizes = torch.bincount(clusters[labeled:], minlength=labeled + K)
         picks: list[int] = []
         for cluster in (counts * 10**6 - sizes).argsort(stable=True).tolist():
             rows = (clusters[labeled:] == cluster).nonzero().flatten() + labeled
             if len(rows) > 5 and len(picks) < K:
-                distances = torch.cdist(found[rows], found[rows])
+                distances = torch.cdist(vectors[rows], vectors[rows])
                 near = distances.topk(min(20, len(rows) // 2) + 1, largest=False).values.mean(dim=1)
                 picks.append(int(rows[near.argmin()]))
         return torch.tensor(picks)
@@ -251,9 +251,9 @@ RADIUS = 3.0
 
 def probcover_floor(inputs: torch.Tensor, learner: Any, labeled: int) -> Callable[[], torch.Tensor]:
     def choose() -> torch.Tensor:
-        found, known = features(inputs[labeled:], learner), features(inputs[:labeled], learner)
-        inside = torch.cdist(found, found) <= RADIUS
-        uncovered = ~(torch.cdist(found, known) <= RADIUS).any(dim=1)
+        vectors, labeled_vectors = features(inputs[labeled:], learner), features(inputs[:labeled], learner)
+        inside = torch.cdist(vectors, vectors) <= RADIUS
+        uncovered = ~(torch.cdist(vectors, labeled_vectors) <= RADIUS).any(dim=1)
         gains, picks = inside[:, uncovered].sum(dim=1), []
         for _ in range(K):
             picks.append(int(gains.argmax()))
@@ -270,10 +270,10 @@ def cluster_margin_floor(inputs: torch.Tensor, learner: Any, labeled: int) -> Ca
     from sklearn.cluster import AgglomerativeClustering
 
     def choose() -> torch.Tensor:
-        found, p = both(inputs[labeled:], learner)
+        vectors, p = both(inputs[labeled:], learner)
         first, second = p.topk(2, dim=1).values.unbind(dim=1)
         short = (first - second).topk(10 * K, largest=False).indices
-        clusters = torch.from_numpy(AgglomerativeClustering(K, linkage="average").fit_predict(found[short].numpy()))
+        clusters = torch.from_numpy(AgglomerativeClustering(K, linkage="average").fit_predict(vectors[short].numpy()))
         order = clusters.argsort(stable=True)
         sizes = torch.bincount(clusters)
         place = torch.empty_like(order)
@@ -285,8 +285,8 @@ def cluster_margin_floor(inputs: torch.Tensor, learner: Any, labeled: int) -> Ca
 
 def density_floor(inputs: torch.Tensor, learner: Any, labeled: int) -> Callable[[], torch.Tensor]:
     def choose() -> torch.Tensor:
-        found, p = both(inputs[labeled:], learner)
-        unit = torch.nn.functional.normalize(found)
+        vectors, p = both(inputs[labeled:], learner)
+        unit = torch.nn.functional.normalize(vectors)
         return best(entropies(p) * (unit @ unit.mean(dim=0)).clamp(min=0))
 
     return choose
@@ -298,10 +298,10 @@ def class_balanced_floor(inputs: torch.Tensor, learner: Any, labeled: int) -> Ca
     def choose() -> list[int]:
         p = torch.softmax(outputs(inputs[labeled:], learner), dim=1)
         uncertain, predicted = entropies(p).argsort(descending=True), p.argmax(dim=1)
-        left = [uncertain[predicted[uncertain] == one].tolist() for one in range(CLASSES)]
+        left = [uncertain[predicted[uncertain] == label].tolist() for label in range(CLASSES)]
         have, picks = counts.tolist(), []
         while len(picks) < K:
-            least = min((one for one in range(CLASSES) if left[one]), key=have.__getitem__)
+            least = min((label for label in range(CLASSES) if left[label]), key=have.__getitem__)
             picks.append(left[least].pop(0))
             have[least] += 1
         return picks
@@ -313,7 +313,7 @@ def stratified_floor(inputs: torch.Tensor, learner: Any, labeled: int) -> Callab
     def choose() -> torch.Tensor:
         predicted = outputs(inputs[labeled:], learner).argmax(dim=1)
         shares = (torch.bincount(predicted, minlength=CLASSES) * K / len(predicted)).round().long()
-        rows = [(predicted == one).nonzero().flatten() for one in range(CLASSES)]
+        rows = [(predicted == label).nonzero().flatten() for label in range(CLASSES)]
         return torch.cat([some[torch.randperm(len(some))[:n]] for some, n in zip(rows, shares.tolist(), strict=True)])
 
     return choose
@@ -389,14 +389,14 @@ def cases() -> dict[str, Callable[[], Case]]:
     from alcore_diversity import KCenterQuery
     from alcore_uq import ClassifierUQQuery
 
-    large, known = 2 * 10**5, 1000
+    large, labeled = 2 * 10**5, 1000
     return {
         "entropy": lambda: Case(10**6, 0, linear, lambda: ClassifierUQQuery(K, "entropy"), entropy_floor),
-        "kcenter": lambda: Case(large + known, known, linear, lambda: KCenterQuery(K), kcenter_inputs_floor),
+        "kcenter": lambda: Case(large + labeled, labeled, linear, lambda: KCenterQuery(K), kcenter_inputs_floor),
         "kcenter-inputs": lambda: Case(
-            large + known, known, linear, lambda: KCenterQuery(K, layer="inputs"), kcenter_inputs_floor
+            large + labeled, labeled, linear, lambda: KCenterQuery(K, layer="inputs"), kcenter_inputs_floor
         ),
-        "kcenter-kept": lambda: Case(large + known, known, linear, lambda: KCenterQuery(K), kept_floor, steps=2),
+        "kcenter-kept": lambda: Case(large + labeled, labeled, linear, lambda: KCenterQuery(K), kept_floor, steps=2),
         **set_cases(),
     }
 

@@ -33,10 +33,10 @@ def squares(features: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
     return torch.cat(parts).add_(features.square().sum(dim=1)).clamp_(min=0)
 
 
-def farthest(features: torch.Tensor, labelled: torch.Tensor) -> torch.Tensor:
+def farthest(features: torch.Tensor, labeled: torch.Tensor) -> torch.Tensor:
     """Return the choice of greedy k-center in double precision, one distance after the other."""
     x = features.double()
-    near = torch.cat([torch.cdist(part, labelled.double()).amin(dim=1) for part in x.split(4096)])
+    near = torch.cat([torch.cdist(part, labeled.double()).amin(dim=1) for part in x.split(4096)])
     picks = []
     for _ in range(K):
         picks.append(int(near.argmax()))
@@ -45,15 +45,15 @@ def farthest(features: torch.Tensor, labelled: torch.Tensor) -> torch.Tensor:
 
 
 def kcenter(_: str) -> Figure:
-    """Greedy k-center among 2x10^5 samples of 64 features, 1000 labelled."""
+    """Greedy k-center among 2x10^5 samples of 64 features, 1000 labeled."""
     from alcore_diversity.kcenter import k_center
 
-    features, labelled = draw(2 * 10**5, 64), draw(1000, 64, seed=1)
+    features, labeled = draw(2 * 10**5, 64), draw(1000, 64, seed=1)
     return Figure(
-        lambda: k_center(features, labelled, K)[0],
-        lambda: spread(features, squares(features, labelled), K),
-        lambda: farthest(features, labelled),
-        {"features": features, "labelled": labelled},
+        lambda: k_center(features, labeled, K)[0],
+        lambda: spread(features, squares(features, labeled), K),
+        lambda: farthest(features, labeled),
+        {"features": features, "labeled": labeled},
     )
 
 
@@ -62,10 +62,10 @@ def kcenter_kept(_: str) -> Figure:
     from alcore_diversity.kcenter import farthest_first
     from alcore_diversity.nearest_center import NearestCenter
 
-    features, labelled = draw(2 * 10**5, 64), draw(1000, 64, seed=1)
-    near = NearestCenter(features, labelled)
+    features, labeled = draw(2 * 10**5, 64), draw(1000, 64, seed=1)
+    near = NearestCenter(features, labeled)
     first, _ = farthest_first(near, K)
-    bound = squares(features, torch.cat([labelled, features[first]])).index_fill_(0, first, -1)
+    bound = squares(features, torch.cat([labeled, features[first]])).index_fill_(0, first, -1)
 
     def ours() -> torch.Tensor:
         again = copy.copy(near)  # the search changes it
@@ -75,7 +75,7 @@ def kcenter_kept(_: str) -> Figure:
     return Figure(
         ours,
         lambda: spread(features, bound, K),
-        lambda: farthest(features, torch.cat([labelled, features[first]])),
+        lambda: farthest(features, torch.cat([labeled, features[first]])),
     )
 
 
@@ -176,9 +176,9 @@ def typiclust(_: str) -> Figure:
         for cluster in torch.bincount(clusters, minlength=K).argsort(descending=True, stable=True).tolist():
             rows = (clusters == cluster).nonzero().flatten()
             if len(rows):
-                neighbours = min(20, max(len(rows) // 2, 1))
+                neighbors = min(20, max(len(rows) // 2, 1))
                 distances = torch.cdist(features[rows], features[rows])
-                picks.append(int(rows[distances.topk(neighbours + 1, largest=False).values.mean(dim=1).argmin()]))
+                picks.append(int(rows[distances.topk(neighbors + 1, largest=False).values.mean(dim=1).argmin()]))
         return torch.tensor(picks)
 
     def ours() -> torch.Tensor:

@@ -62,10 +62,10 @@ def pressure(point: Mapping[str, float]) -> np.ndarray:
     basis, waves, image = grid(int(point.get("mesh", FINEST)))
     log_k = point["contrast"] * sum(point[name] * wave for name, wave in waves.items())
     left, right = (basis.get_dofs(edge).flatten() for edge in ("left", "right"))
-    known = np.zeros(basis.N)
-    known[left] = 1.0
+    boundary = np.zeros(basis.N)
+    boundary[left] = 1.0
     matrix = diffusion.assemble(basis, permeability=np.exp(log_k))
-    solved = solve(*condense(matrix, x=known, D=np.concatenate([left, right])))
+    solved = solve(*condense(matrix, x=boundary, D=np.concatenate([left, right])))
     return (image @ solved).reshape(IMAGE, IMAGE)
 
 

@@ -47,7 +47,7 @@ def rows_of(folder: Path) -> dict[str, list[np.ndarray]]:
             writer.writerows(points)
         made = predict(Run(folder), new, allow_code=True)
     assert made.std is not None
-    values, std = (one.reshape(-1, *images.shape[1:]) for one in (made.values, made.std))
+    values, std = (maps.reshape(-1, *images.shape[1:]) for maps in (made.values, made.std))
     return {
         f"contrast {point['contrast']:.2f}": [
             log_k(point),

@@ -1,6 +1,6 @@
 """Fetch the texts of this example: 23,703 sentences, each rated by 15 people and more, from -4 to 4.
 
-They are in the source distribution of vaderSentiment (MIT licence; Hutto and Gilbert 2014), which pip downloads to a
+They are in the source distribution of vaderSentiment (MIT license; Hutto and Gilbert 2014), which pip downloads to a
 temporary folder. pip runs its ``setup.py`` to learn its name, and installs nothing. `requirements.txt` has its version
 and digest. Each collection becomes a CSV file with the columns text and ratings.
 

@@ -23,7 +23,7 @@ def read(path: Path) -> tuple[list[str], list[list[int]]]:
     if not path.is_file():
         raise UsageError(f"There is no file {path}; `python {path.parents[1] / 'prepare.py'}` fetches it with pip.")
     with path.open(encoding="utf-8", newline="") as stream:
-        rows = [(row["text"], [int(one) for one in row["ratings"].split()]) for row in csv.DictReader(stream)]
+        rows = [(row["text"], [int(rating) for rating in row["ratings"].split()]) for row in csv.DictReader(stream)]
     kept = [(text, ratings) for text, ratings in rows if sum(ratings)]
     return [text for text, _ in kept], [ratings for _, ratings in kept]
 
@@ -61,8 +61,10 @@ def data(
     generator = np.random.default_rng(seed or 0)
     order = generator.permutation(len(texts))
     held, pool = np.split(order, [round(validation * len(texts))])
-    signs = np.array([int(sum(one) > 0) for one in ratings])
-    drawn = np.array([int(generator.choice([rating for rating in one if rating]) > 0) for one in ratings])
+    signs = np.array([int(sum(ratings_of_text) > 0) for ratings_of_text in ratings])
+    drawn = np.array(
+        [int(generator.choice([rating for rating in ratings_of_text if rating]) > 0) for ratings_of_text in ratings]
+    )
     vectorizer = TfidfVectorizer(max_features=words, ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32)
     inputs = torch.from_numpy(vectorizer.fit_transform([texts[place] for place in pool]).toarray())
     unseen = torch.from_numpy(vectorizer.transform([texts[place] for place in held]).toarray())

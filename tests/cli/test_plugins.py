@@ -27,7 +27,7 @@ def test_plugins_lists_package_version_offers_and_state(command):
 
 def test_plugins_json(command):
     data = json.loads(command("plugins", "--json")[0])
-    by_name = {one["distribution"]: one for one in data["plugins"]}
+    by_name = {plugin["distribution"]: plugin for plugin in data["plugins"]}
     assert by_name["alcore-f1"].pop("seconds") > 0
     assert by_name["alcore-f1"] == {
         "distribution": "alcore-f1", "version": "0.1.0", "entry_point": "f1", "module": "alcore_f1",
@@ -56,7 +56,7 @@ def test_check_alone_exits_with_1_for_a_fault_that_both_name(command, monkeypatc
         expected = "query 'near' is offered by far-away 3.1 and by nearby 3.1" if case == "clash" else plugin.error
         assert expected in listed
     data = json.loads(command("plugins", "check", "--json", code=1)[0])
-    assert [(one["kind"], one["name"], one["plugins"]) for one in data["clashes"]] == (
+    assert [(clash["kind"], clash["name"], clash["plugins"]) for clash in data["clashes"]] == (
         [("query", "near", ["far-away 3.1", "nearby 3.1"])] if case == "clash" else []
     )
 
@@ -131,7 +131,7 @@ def test_unknown_names_of_plugins_to_leave_out_are_warned_of_once(command, monke
     options = () if only is None else ("--only", only)
     err = command(*options, "plugins")[1]
     assert err.count("warning: ") == bool(words)
-    assert all(one in err for one in words)
+    assert all(word in err for word in words)
 
 
 def test_blocked_plugin_is_no_fault(command, monkeypatch):

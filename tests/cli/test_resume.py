@@ -12,11 +12,11 @@ SMALL = ["--set", "training.max_training_epochs=1", "--set", "driver.final_train
 def test_resume_with_another_retention_and_more_steps(command, tmp_path: Path) -> None:
     command("run", "--run-id", "one", "--keep", "last=1,every=2", "--steps", "4", *SMALL)
     run = tmp_path / "active_learning_logs" / "one"
-    assert [one["step"] for one in Run(run).checkpoints()] == [0, 1, 3]
+    assert [checkpoint["step"] for checkpoint in Run(run).checkpoints()] == [0, 1, 3]
     assert 'keep = "last=1,every=2"' in (run / "experiment.toml").read_text()
     command("resume", "one", "--keep", "last=2", "--steps", "5")
     assert 'keep = "last=2"' in (run / "experiment.toml").read_text()
-    assert [one["step"] for one in Run(run).checkpoints()] == [0, 3, 4]
+    assert [checkpoint["step"] for checkpoint in Run(run).checkpoints()] == [0, 3, 4]
 
 
 def test_resume_without_changes_leaves_the_experiment_alone(command, tmp_path: Path) -> None:

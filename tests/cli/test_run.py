@@ -191,7 +191,7 @@ def test_retention_of_a_file_is_obeyed_and_overridden_by_the_flag(command, tmp_p
     )
     root = tmp_path / "active_learning_logs"
     command("run", "e.toml", "--run-id", "one", "-q")
-    assert [one["step"] for one in Run(root / "one").checkpoints()] == [0, 1, 3]
+    assert [checkpoint["step"] for checkpoint in Run(root / "one").checkpoints()] == [0, 1, 3]
     command("run", "e.toml", "--run-id", "two", "--keep", "all", "-q")
     assert len(Run(root / "two").checkpoints()) == 5
 

@@ -37,14 +37,14 @@ def run(command: Any, build: Any, tmp_path: Any) -> Run:
 
 
 def ids(run: Run) -> list[str]:
-    return [one["id"] for one in run.requests()]
+    return [request["id"] for request in run.requests()]
 
 
 def test_refused_answers_are_shown(command: Any, run: Run) -> None:
     out, _ = command("show", "runs/r1", "--refused")
     assert "not one of the 2 classes 0 to 1" in out
-    found = json.loads(command("show", "runs/r1", "--refused", "--json")[0])
-    assert [one["request"] for one in found["refused"]] == ids(run)[1:]
+    data = json.loads(command("show", "runs/r1", "--refused", "--json")[0])
+    assert [refusal["request"] for refusal in data["refused"]] == ids(run)[1:]
 
 
 def test_run_without_refused_answers_says_so(command: Any, build: Any) -> None:

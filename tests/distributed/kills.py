@@ -23,9 +23,10 @@ from typing import Any
 from alcore_testing.essence import differences, essence_of
 
 sys.path.append(str(Path(__file__).parents[1]))
-from conftest import HERE, Processes
 from helpers.processes import ForkServer
 from outcomes import without_training_checkpoints
+
+from conftest import HERE, Processes
 
 OPTIONS = {"restore": True, "every_epoch": True, "validate": True}
 
@@ -55,8 +56,8 @@ def undisturbed(folder: Path, ranks: int) -> list[int]:
 
 def judge(folder: Path, expected: dict[str, Any], bought: set[str], lives: int) -> list[str]:
     """Return what is wrong with a run that has ended."""
-    found = without_training_checkpoints(essence_of(folder / "runs" / "r1"))
-    wrong = differences(expected, found)
+    essence = without_training_checkpoints(essence_of(folder / "runs" / "r1"))
+    wrong = differences(expected, essence)
     paid = (folder / "paid").read_text().splitlines()
     if set(paid) != bought or len(paid) - len(bought) > lives:
         wrong.append(f"{len(paid)} answers were bought, and {len(bought)} are needed")

@@ -12,7 +12,7 @@ def ended(processes: Any) -> list[Any]:
     """Return what each rank printed at its end: reason, weights, number of labeled samples. The ranks must agree."""
     assert processes.codes == [0] * len(processes.codes), "\n".join(processes.texts)
     lines = [[line for line in text.splitlines() if line.startswith("ended ")] for text in processes.texts]
-    assert len({str(one) for one in lines}) == 1, lines
+    assert len({str(line) for line in lines}) == 1, lines
     return list(json.loads(lines[0][0].removeprefix("ended ")))
 
 

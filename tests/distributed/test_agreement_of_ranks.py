@@ -52,5 +52,5 @@ def test_stop_criterion_that_reads_the_run_directory_ends_all_ranks(run_experime
 
 def test_late_answers_reach_all_ranks_in_the_same_step(run_experiment: Any, tmp_path: Path) -> None:
     _, _, labeled = ended(run_experiment(2, steps=5, label="late"))
-    states = [one["state"] for one in Run(tmp_path / "runs" / "r1").requests()]
+    states = [request["state"] for request in Run(tmp_path / "runs" / "r1").requests()]
     assert labeled - 20 in (states.count("labeled"), states.count("labeled") - 1)

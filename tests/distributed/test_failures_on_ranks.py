@@ -51,7 +51,7 @@ def test_nan_loss_on_one_rank_ends_all_ranks(run_experiment: Any, tmp_path: Path
         assert "DivergedError: the training loss became nan in epoch 0" in text
     run = Run(tmp_path / "runs" / "r1")
     assert "DivergedError" in run.meta()["error"]
-    assert max(one["step"] for one in run.checkpoints()) == 0
+    assert max(checkpoint["step"] for checkpoint in run.checkpoints()) == 0
 
 
 @pytest.mark.parametrize("rank", [0, 1])

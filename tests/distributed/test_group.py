@@ -94,8 +94,8 @@ def test_interruption_of_another_rank_interrupts_this_one(ranks: list[Group], er
 
 def test_new_run_ignores_failures_of_earlier_runs(ranks: list[Group]) -> None:
     ranks[1].fail(ValueError("trouble"))
-    for one in ranks:
-        one.begin()
+    for rank in ranks:
+        rank.begin()
     assert not ranks[0].others_ended()
     assert ranks[0].root_cause(KeyboardInterrupt()).args == ()
 
@@ -238,7 +238,7 @@ def waiting(start: Any, tmp_path: Path, *, rank: int, action: str, timeout: floa
     script.write_text(WAITING.format(rank=rank, action=action, timeout=timeout))
     processes = start(2, script, **environment)
     until = time.monotonic() + 60
-    while not all("begins" in processes.said(one) for one in (0, 1)) and time.monotonic() < until:
+    while not all("begins" in processes.said(rank) for rank in (0, 1)) and time.monotonic() < until:
         time.sleep(0.05)
     return processes
 

@@ -20,9 +20,9 @@ def test_ranks_measure_what_one_process_measures(start: Any, tmp_path: Path) -> 
         found.append([run.records() for run in runs])
     assert repr(found[0]) == repr(found[1])
     classification, regression = found[0]
-    assert [len(one) for one in classification.values()] == [2, 2]
-    assert [one[1]["samples"] for one in classification.values()] == [9000, 8987]
-    assert [one[1]["on"] for one in classification.values()] == ["pool", "unlabeled"]
+    assert [len(records) for records in classification.values()] == [2, 2]
+    assert [records[1]["samples"] for records in classification.values()] == [9000, 8987]
+    assert [records[1]["on"] for records in classification.values()] == ["pool", "unlabeled"]
     assert len(classification["classification_metrology"][0]["per_group"]) == 7
     assert list(regression) == ["fields_metrology", "regression_metrology"]
     assert regression["fields_metrology"][0]["samples"] == 9000

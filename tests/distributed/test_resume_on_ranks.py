@@ -73,7 +73,7 @@ def test_interrupted_rank_ends_all_ranks_between_two_epochs(
     assert interrupted.codes == [130, 130], "\n".join(interrupted.texts)
     run = Run(tmp_path / "runs" / "r1")
     assert run.meta()["status"] == "interrupted"
-    assert [one["epoch"] for one in run.checkpoints() if one["step"] == 1] == [1]
+    assert [checkpoint["epoch"] for checkpoint in run.checkpoints() if checkpoint["step"] == 1] == [1]
     ended(run_experiment(2, every_epoch=True, restore=True))
     check(tmp_path, expected, rank)
 

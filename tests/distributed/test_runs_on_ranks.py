@@ -31,7 +31,7 @@ def test_ranks_count_the_same_samples_as_pending(run_experiment: Any, tmp_path: 
         ended(run_experiment(count, root=f"runs{count}", train=False, label="a step late", steps=4))
         run = Run(tmp_path / f"runs{count}" / "r1")
         found[count] = [(r["step"], r["ordinal"], r["sample"], r["score"], r["state"]) for r in run.requests()]
-    assert {one[-1] for one in found[1]} == {"labeled", "open"}
+    assert {row[-1] for row in found[1]} == {"labeled", "open"}
     assert found[1] == found[2] == found[3]
 
 
@@ -45,7 +45,7 @@ def test_ranks_end_with_equal_weights_and_each_label_is_bought_once(
     paid = (tmp_path / "paid").read_text().splitlines()
     assert len(paid) == len(set(paid)) == len(run.requests()) == labeled - 20
     assert run.meta()["ranks"] == count
-    assert [one.name for one in (tmp_path / "runs").glob("[!.]*")] == ["r1"]
+    assert [path.name for path in (tmp_path / "runs").glob("[!.]*")] == ["r1"]
 
 
 def test_run_of_one_rank_is_an_ordinary_run(run_experiment: Any, tmp_path: Path) -> None:

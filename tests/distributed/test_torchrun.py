@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from alcore_testing.essence import differences, essence_of
+from helpers.processes import run_forked
 from outcomes import without_training_checkpoints
 
 from alcore.store.reading import Run
@@ -67,14 +68,13 @@ def test_command_on_two_ranks_is_restarted_after_one_is_killed(tmp_path: Path) -
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert out.count("Ended: all 6 steps are done.") == 1
-    found = [without_training_checkpoints(essence_of(tmp_path / "runs" / run)) for run in ("whole", "again")]
-    assert differences(*found) == []
+    essences = [without_training_checkpoints(essence_of(tmp_path / "runs" / run)) for run in ("whole", "again")]
+    assert differences(*essences) == []
 
 
 def test_restart_without_run_id_is_refused(tmp_path: Path) -> None:
-    environment = {**os.environ, "TORCHELASTIC_RESTART_COUNT": "1"}
-    command = [sys.executable, "-m", "alcore", "run", "--run-id", "r1"]
-    refused = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    environment = {"TORCHELASTIC_RESTART_COUNT": "1"}
+    refused = run_forked("-m", "alcore", "run", "--run-id", "r1", cwd=tmp_path, env=environment)
     assert refused.returncode == 2
     assert "this is restart 1 by torchrun" in refused.stderr
     assert "--run-id ID --resume auto" in refused.stderr
@@ -82,15 +82,15 @@ def test_restart_without_run_id_is_refused(tmp_path: Path) -> None:
 
 
 def test_resume_auto_begins_a_run_or_goes_on_with_it(tmp_path: Path) -> None:
-    command = [sys.executable, *COMMAND[:-4], "--root", "runs", "--run-id", "r1", "--resume", "auto", "--quiet"]
+    command = [*COMMAND[:-4], "--root", "runs", "--run-id", "r1", "--resume", "auto", "--quiet"]
     for steps in ("2", "4", "4"):
-        done = subprocess.run([*command, "--steps", steps], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = run_forked(*command, "--steps", steps, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == "runs/r1"
         assert len(Run(tmp_path / "runs" / "r1").steps()) == int(steps)
         assert f"max_active_learning_steps = {steps}" in (tmp_path / "runs" / "r1" / "experiment.toml").read_text()
     plain = [word for word in command if word not in ("--resume", "auto")]
-    refused = subprocess.run(plain, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    refused = run_forked(*plain, cwd=tmp_path)
     assert refused.returncode == 2
     assert "alcore resume r1 goes on with it" in refused.stderr
 

@@ -100,7 +100,7 @@ def test_what_rank_0_asked_for_counts_on_all_ranks() -> None:
     queue = SimpleNamespace(asked=asked, budget_left=3.0, adopt=lambda *given: adopted.append(given))
     agree_on_requests(Two(0), queue)  # type: ignore[arg-type]
     assert adopted == []
-    agree_on_requests(Two(1, ([one.as_list() for one in asked], 3.0)), queue)  # type: ignore[arg-type]
+    agree_on_requests(Two(1, ([request.as_list() for request in asked], 3.0)), queue)  # type: ignore[arg-type]
     assert repr(adopted) == repr([(asked, 3.0)])  # requests are equal by identity alone
 
 

@@ -87,7 +87,7 @@ class Desk:
 
     def close(self) -> list[Any]:
         """End the labeling phase; return what was put."""
-        return [one.item for one in self.labels.close()]
+        return [label.item for label in self.labels.close()]
 
     @property
     def reader(self) -> Run:
@@ -170,7 +170,7 @@ def test_a_label_may_name_its_request(desk: Make) -> None:
 @pytest.mark.parametrize("same_object", [True, False])
 def test_a_generated_input_is_matched_by_object_or_content(desk: Make, generated: Any, same_object: bool) -> None:
     at = desk(3, generated, "other")
-    item = next(one.item for one in at.store.labels.labeling(0).open if one.ordinal == 1)
+    item = next(request.item for request in at.store.labels.labeling(0).open if request.ordinal == 1)
     if same_object:
         item = [at.requests.get() for _ in range(2)][1]
     at.labels.put(Label(item, 1))
@@ -211,7 +211,7 @@ def test_answers_come_back_in_the_order_of_the_requests(desk: Make) -> None:
     at = desk(9, 1, 5, 3)
     for item in (3, Label(1, 1), 9, Label(5, 0)):
         at.labels.put(item)
-    taken = [one.item if isinstance(one, Label) else one for one in at.close()]
+    taken = [item.item if isinstance(item, Label) else item for item in at.close()]
     assert taken == [9, 1, 5, 3]
     assert at.close() == []
 
@@ -272,7 +272,7 @@ def test_puts_from_many_threads_are_all_committed(desk: Make) -> None:
         thread.join(60)
     assert seen == [True] * 24
     assert at.current() == {sample: ("label", sample % 2) for sample in range(24)}
-    assert [one.item for one in at.close()] == list(range(24))
+    assert [label.item for label in at.close()] == list(range(24))
     assert at.counts["labeled"] == 24
 
 
@@ -443,7 +443,7 @@ def test_handle_of_a_job_is_shown_when_the_request_is_handed_out_again(desk: Mak
     assert at.close() != []
     at.store.close()
     at.store = RunStore.open(at.store.folder.parent, "r1")
-    assert [(one.item, one.handle) for one in at.store.labels.labeling(1).open] == [(3, "job 17")]
+    assert [(request.item, request.handle) for request in at.store.labels.labeling(1).open] == [(3, "job 17")]
 
 
 def test_next_attempt_is_another_job(desk: Make) -> None:
@@ -453,8 +453,8 @@ def test_next_attempt_is_another_job(desk: Make) -> None:
     at.labels.put(Failed(request, "preempted", "timeout", 0.5))
     again = at.requests.get_request()
     assert (again.attempt, again.handle) == (1, None)
-    assert [one.handle for one in at.store.labels.labeling(0).open] == [None]
-    assert [(one["kind"], one["cost"]) for one in at.reader.refused()] == [("timeout", 0.5)]
+    assert [request.handle for request in at.store.labels.labeling(0).open] == [None]
+    assert [(refusal["kind"], refusal["cost"]) for refusal in at.reader.refused()] == [("timeout", 0.5)]
 
 
 @pytest.mark.parametrize("handle", [17, None, "", b"job", "half \ud800"], ids=repr)
@@ -487,7 +487,7 @@ def test_handle_of_what_is_not_open_is_refused(desk: Make) -> None:
 def test_failure_is_stored_with_its_kind_and_cost(desk: Make, failed: Any, stored: Any) -> None:
     at = desk(3)
     at.labels.put(failed)
-    assert [(one["kind"], one["cost"]) for one in at.reader.refused()] == [stored]
+    assert [(refusal["kind"], refusal["cost"]) for refusal in at.reader.refused()] == [stored]
 
 
 def test_half_of_a_character_in_a_text_is_stored_as_an_escape(desk: Make) -> None:
@@ -615,7 +615,7 @@ def test_bad_answer_that_a_person_told_is_refused_and_can_be_corrected(desk: Mak
     assert at.store.costs.committed() == 2.0
     assert at.ledger.is_taken(request_id("r1", 0, 0)) == taken
     at.begin(0)
-    assert [one.attempt for one in at.ledger.to_hand_out(at.store.labels.labeling(0))] == ([] if taken else [0])
+    assert [request.attempt for request in at.ledger.to_hand_out(at.store.labels.labeling(0))] == ([] if taken else [0])
     at.store.inbox.publish([Label(3, 1)], told=True)
     at.labels.take_inbox()
     assert at.states() == ["labeled", "labeled"]
@@ -639,7 +639,7 @@ def test_class_may_be_named_where_the_data_names_its_classes(desk: Make, named: 
     if named:
         assert at.current() == {0: ("label", 1), 2: ("label", 0)}
         assert re.search("'spa' is not one of the classes; did you mean 'spam'", at.reasons()[0])
-        assert [(one.item, one.value) for one in at.close()] == [(3, 1), (7, 0)]
+        assert [(label.item, label.value) for label in at.close()] == [(3, 1), (7, 0)]
     else:
         assert at.states() == ["failed", "failed", "failed"]
 
@@ -677,9 +677,9 @@ def test_what_was_answered_or_given_up_is_not_handed_out(desk: Make) -> None:
 
 def test_what_was_answered_since_the_phase_began_is_not_handed_out(desk: Make) -> None:
     at = desk(3, 5)
-    found = at.store.labels.labeling(0).open
+    state = at.store.labels.labeling(0).open
     at.labels.put(Label(3, 1))
-    at.ledger.hand_out_only(found)
+    at.ledger.hand_out_only(state)
     assert at.requests.get() == 5
     assert at.requests.empty()
 
@@ -752,8 +752,10 @@ def test_unnamed_answer_goes_to_the_request_that_was_handed_out_next(desk: Make,
     while not at.requests.empty():
         handed_out.append(at.requests.get_request())
         at.labels.put({"answers": handed_out[-1].item})
-    assert [one.item for one in handed_out] == [5, 7, 3]
-    assert [(one.request.item, one.item) for one in at.labels.close()] == [(one, {"answers": one}) for one in (3, 5, 7)]
+    assert [request.item for request in handed_out] == [5, 7, 3]
+    assert [(label.request.item, label.item) for label in at.labels.close()] == [
+        (sample, {"answers": sample}) for sample in (3, 5, 7)
+    ]
 
 
 # -- repeats, corrections, conflicts, cost ---------------------------------------------------------------
@@ -771,7 +773,7 @@ def test_a_repeat_is_noted_and_paid_once(desk: Make, answer: Any) -> None:
     assert len(at.reader.read("SELECT * FROM labels")) == 1
     assert at.store.costs.committed() == 1.0
     paid = answer if answer == 3 else dataclasses.replace(answer, cost=1.0)
-    assert [repr(one) for one in at.close()] == [repr(paid)]  # labels are equal by identity alone
+    assert [repr(label) for label in at.close()] == [repr(paid)]  # labels are equal by identity alone
 
 
 def test_a_correction_takes_the_place_of_the_answer_and_is_kept_beside_it(desk: Make) -> None:
@@ -782,7 +784,7 @@ def test_a_correction_takes_the_place_of_the_answer_and_is_kept_beside_it(desk: 
     rows = at.reader.read("SELECT value, superseded, cost FROM labels ORDER BY rowid")
     assert [tuple(row) for row in rows] == [("0", 1, 2.0), ("1", 0, 3.0)]
     assert at.counts == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 0}
-    assert [one.value for one in at.close()] == [1]
+    assert [label.value for label in at.close()] == [1]
 
 
 def test_corrections_of_corrections(desk: Make) -> None:
@@ -868,7 +870,7 @@ def test_what_a_full_disk_refused_can_be_put_again(desk: Make, monkeypatch: pyte
     at.labels.put(Label(5, 1))
     assert at.current() == {0: ("label", 0), 1: ("label", 1)}
     assert at.reasons() == []
-    assert [one.item for one in at.close()] == [3, 5]
+    assert [label.item for label in at.close()] == [3, 5]
 
 
 def test_what_was_stored_when_a_put_was_interrupted_is_a_repeat(desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -887,7 +889,7 @@ def test_what_was_stored_when_a_put_was_interrupted_is_a_repeat(desk: Make, monk
             at.labels.put(Label(3, 1))
     at.labels.put_many([Label(3, 1), Label(5, 1)])
     assert at.reasons() == ["a repeat of the answer that is there"]
-    assert [one.item for one in at.close()] == [3, 5]
+    assert [label.item for label in at.close()] == [3, 5]
 
 
 def test_the_end_of_a_phase_waits_for_a_put_that_fails(desk: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -963,7 +965,7 @@ def test_what_a_generator_gave_before_it_raised_is_committed(desk: Make) -> None
     with pytest.raises(RuntimeError, match="damaged"):
         at.labels.put_many(items())
     assert at.states() == ["labeled", "open"]
-    assert [one.item for one in at.close()] == [3]
+    assert [label.item for label in at.close()] == [3]
 
 
 def test_put_many_may_be_given_a_generator_that_takes_requests(desk: Make) -> None:
@@ -982,20 +984,20 @@ def test_put_many_may_be_given_a_generator_that_takes_requests(desk: Make) -> No
 
 
 def inbox_of(at: Desk) -> list[str]:
-    return [one.name for one in (at.store.folder / "inbox").glob("*.json")]
+    return [path.name for path in (at.store.folder / "inbox").glob("*.json")]
 
 
 def test_answers_after_the_end_of_a_phase_wait_for_the_next(desk: Make) -> None:
     at = desk(3, 4, 5, 6)
     at.labels.put(Label(3, 1))
-    assert [one.item for one in at.close()] == [3]
+    assert [label.item for label in at.close()] == [3]
     at.labels.put_many([Label(6, 1, source="ann"), Label(4, 0), Failed(5, "no"), Label(6, 0, source="ann")])
     assert at.states() == ["labeled", "open", "open", "open"]
     assert len(inbox_of(at)) == 1
     at.ask(1, [7])
     assert at.states() == ["labeled", "labeled", "failed", "labeled", "open"]
     at.labels.put(Label(7, 1))
-    assert [(one.item, one.value) for one in at.close()] == [(4, 0), (6, 0), (7, 1)]
+    assert [(label.item, label.value) for label in at.close()] == [(4, 0), (6, 0), (7, 1)]
     assert at.counts == {"labeled": 3, "failed": 1, "refused": 0, "repeated": 0}
     assert inbox_of(at) == []
 
@@ -1022,7 +1024,7 @@ def test_put_after_a_phase_that_failed_goes_to_the_inbox_and_makes_the_fault_goo
     assert at.states() == ["open", "open"]
     assert len(inbox_of(at)) == 1
     at.begin(0)
-    assert [one.item for one in at.close()] == [3]
+    assert [label.item for label in at.close()] == [3]
 
 
 def test_inbox_file_whose_commit_failed_counts_when_it_is_taken_again(
@@ -1039,7 +1041,7 @@ def test_inbox_file_whose_commit_failed_counts_when_it_is_taken_again(
     assert at.close() == []
     assert at.states() == ["open", "open"]
     at.begin(0)
-    assert [one.item for one in at.close()] == [3]
+    assert [label.item for label in at.close()] == [3]
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["", "while a thread of the parent puts"])
@@ -1087,7 +1089,7 @@ def test_withdrawn_request_costs_what_its_answer_says_and_else_nothing(
     desk: Make, cost: float | None, paid: float, *, told: bool
 ) -> None:
     at = desk(1, 2, budget=10.0, max_failure_rate=0.0)
-    at.store.inbox.publish([Failed(1, "cancelled", "withdrawn", cost)], told=told)
+    at.store.inbox.publish([Failed(1, "taken back", "withdrawn", cost)], told=told)
     at.labels.take_inbox()
     assert at.states() == ["failed", "open"]
     assert [(row["kind"], row["cost"]) for row in at.reader.refused()] == [("dropped", cost)]
@@ -1124,7 +1126,7 @@ def test_requests_that_dearer_labels_leave_no_money_for_are_not_handed_out(desk:
     at.labels.put(Label(at.requests.get_request(), 1, cost=0.5))
     assert at.states() == ["labeled", "labeled", "open", "open"]
     at.begin(1)
-    assert [one.item for one in at.requests.get_many(9)] == [3]
+    assert [request.item for request in at.requests.get_many(9)] == [3]
 
 
 def test_no_request_is_handed_out_while_labels_keep_failing(desk: Make) -> None:

@@ -60,7 +60,7 @@ class TakesAll(Lab):
             self.started += 1
             serialize_queue.put(self.answer(taken.pop(0)))
             for request in queue_to_label.recalled() if self.asks else ():
-                taken = [one for one in taken if one.id != request.id]
+                taken = [other for other in taken if other.id != request.id]
                 queue_to_label.give_back(request)
         assert queue_to_label.recalled() == []
         assert queue_to_label.get_many(1000) == []
@@ -82,8 +82,8 @@ def make(build: Any, toys: Any) -> Callable[..., Driver]:
 
 def paid(driver: Driver) -> float:
     run = Run(driver.log_dir)
-    labels = sum(one["cost"] for one in run.requests() if one["cost"] is not None)
-    return labels + sum(one["cost"] or 0 for one in run.refused())
+    labels = sum(request["cost"] for request in run.requests() if request["cost"] is not None)
+    return labels + sum(refusal["cost"] or 0 for refusal in run.refused())
 
 
 @pytest.mark.parametrize("retries", [0, 2])
@@ -101,7 +101,7 @@ def test_cost_of_which_nobody_says_is_the_mean_of_what_was_paid(make: Any) -> No
     driver = make("r", Lab(lambda request: Label(request, 1, cost=4.0)), budget=100.0, max_active_learning_steps=2)
     driver.run()
     costs = [
-        [one["cost"] for one in Run(driver.log_dir).read("SELECT cost FROM requests WHERE step = ?", step)]
+        [row["cost"] for row in Run(driver.log_dir).read("SELECT cost FROM requests WHERE step = ?", step)]
         for step in (0, 1)
     ]
     assert costs == [[1.0] * 10, [4.0] * 10]
@@ -122,7 +122,7 @@ def test_answer_that_says_no_cost_is_paid_as_expected(make: Any, toys: Any, answ
     pool.cost = lambda sample: 1.0 + sample % 3
     driver = make("r", Lab(answer), train_datapool=pool, max_failure_rate=1.0, max_active_learning_steps=1)
     driver.run()
-    asked = [one["cost"] for one in Run(driver.log_dir).read("SELECT cost FROM requests")]
+    asked = [row["cost"] for row in Run(driver.log_dir).read("SELECT cost FROM requests")]
     assert len(set(asked)) == 3
     assert paid(driver) == pytest.approx(sum(asked))
 
@@ -151,7 +151,10 @@ def test_run_ends_where_labels_keep_failing_and_goes_on_when_it_is_resumed(make:
     run = Run(driver.log_dir)
     (step,) = run.steps()
     assert (step["labeled"], step["failed"], step["refused"]) == (1, 4, 0)
-    assert [(one["count"], one["reason"]) for one in run.reasons()] == [(2, "node 0 is down"), (2, "node 1 is down")]
+    assert [(refusal["count"], refusal["reason"]) for refusal in run.reasons()] == [
+        (2, "node 0 is down"),
+        (2, "node 1 is down"),
+    ]
     for words in (["show", str(driver.log_dir)], ["show", str(driver.log_dir), "--step", "0"]):
         assert "node 0 is down" in run_command(tmp_path, *words).out
         assert json.loads(run_command(tmp_path, *words, "--json").out)["reasons"][0]["count"] == 2
@@ -168,12 +171,14 @@ def test_what_was_taken_out_is_recalled_where_labels_keep_failing(make: Any) -> 
     driver.run()
     assert lab.started == 5
     assert str(driver.stop_reason).startswith("labels keep failing: 5 of the last 5")
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["failed"] * 5 + ["open"] * 5
+    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["failed"] * 5 + ["open"] * 5
 
     mended = make("r", TakesAll(lambda request: Label(request, 1)), budget=None, max_active_learning_steps=2)
     mended.restore()
     mended.run()
-    assert {one["state"] for one in Run(mended.log_dir).requests()[5:]} == {"labeled"}, "what was given back is asked"
+    assert {request["state"] for request in Run(mended.log_dir).requests()[5:]} == {"labeled"}, (
+        "what was given back is asked"
+    )
 
 
 def test_what_was_taken_out_is_recalled_where_it_is_over_the_budget(make: Any) -> None:
@@ -188,7 +193,7 @@ def test_what_is_begun_all_the_same_is_accepted(make: Any) -> None:
     answer = lambda request: Failed(request, "down") if request.ordinal < 5 else Label(request, 1)  # noqa: E731
     driver = make("r", TakesAll(answer, asks=False), budget=None, max_active_learning_steps=1)
     driver.run()
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["failed"] * 5 + ["labeled"] * 5
+    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["failed"] * 5 + ["labeled"] * 5
 
 
 @pytest.mark.parametrize("cut", [0, 2, 4])

@@ -104,7 +104,7 @@ def test_parts_and_generators_get_their_state_back() -> None:
     torch.rand(1)
     fresh, parts = made(count=0)
     assert fresh.restore(saved, seed=0) == ["the run had a strategy 'gone' with state, and this driver has none"]
-    assert [one.seen for one in parts] == [{"count": 3}] * 3
+    assert [part.seen for part in parts] == [{"count": 3}] * 3
     assert torch.equal(torch.get_rng_state(), saved["rng"]["torch"])
 
 
@@ -121,7 +121,7 @@ class Points:
 
     def __call__(self, kind: str) -> None:
         self.seen.append(kind)
-        if kind.startswith(self.kind) and sum(one.startswith(self.kind) for one in self.seen) == self.end_at:
+        if kind.startswith(self.kind) and sum(name.startswith(self.kind) for name in self.seen) == self.end_at:
             assert self.driver is not None
             self.driver.interrupt()
 
@@ -245,14 +245,18 @@ def go_on(driver: Driver) -> Driver:
 
 def outcome(driver: Driver) -> dict[str, Any]:
     """Return what must be equal; of checkpoints, those that every run has."""
-    found = essence_of(driver.log_dir)
-    found["checkpoints"] = {name: digest for name, digest in found["checkpoints"].items() if "training" not in name}
-    return found
+    essence = essence_of(driver.log_dir)
+    essence["checkpoints"] = {name: digest for name, digest in essence["checkpoints"].items() if "training" not in name}
+    return essence
 
 
 def inside(driver: Driver) -> list[str]:
     """Return the checkpoints inside steps, by step and epoch."""
-    return [f"{one['step']}.{one['epoch']}" for one in Run(driver.log_dir).checkpoints() if one["phase"] == "training"]
+    return [
+        f"{checkpoint['step']}.{checkpoint['epoch']}"
+        for checkpoint in Run(driver.log_dir).checkpoints()
+        if checkpoint["phase"] == "training"
+    ]
 
 
 SETTINGS: dict[str, dict[str, Any]] = {

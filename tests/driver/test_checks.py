@@ -119,7 +119,9 @@ def test_separate_runs_of_several_processes_are_warned_of(
     config: Any = SimpleNamespace(dist_manager=manager)
     warn_of_separate_runs(config, logging.getLogger("alcore.test"))
     assert len(caplog.messages) == warns
-    assert all(one.startswith("WORLD_SIZE is 4, and the Driver was given no dist_manager") for one in caplog.messages)
+    assert all(
+        message.startswith("WORLD_SIZE is 4, and the Driver was given no dist_manager") for message in caplog.messages
+    )
 
 
 @pytest.mark.parametrize(("given", "own"), [(len, "a train_step_fn is given"), (None, "Own has a training_step")])

@@ -31,7 +31,7 @@ def test_environment_is_what_results_depend_on() -> None:
     assert list(found) == ["alcore", "python", "platform", "torch", "numpy", "threads", "plugins"]
     assert found["torch"] == torch.__version__
     assert found["threads"] == torch.get_num_threads()
-    assert any(one.startswith("alcore-uq ") for one in found["plugins"])
+    assert any(plugin.startswith("alcore-uq ") for plugin in found["plugins"])
     assert found["plugins"] == sorted(set(found["plugins"]))
 
 

@@ -24,7 +24,7 @@ from alcore.strategies import BaseLabel, BaseQuery, PointwiseQuery
 
 
 def checkpoints(driver: Any) -> list[str]:
-    return [one["file"] for one in Run(driver.log_dir).checkpoints()]
+    return [checkpoint["file"] for checkpoint in Run(driver.log_dir).checkpoints()]
 
 
 class Spy:
@@ -121,7 +121,7 @@ def test_phases_can_be_called_by_hand_and_again(build: Any) -> None:
             driver._query_phase()
             driver._labeling_phase()
     run = Run(driver.log_dir)
-    assert [(one["ordinal"], one["sample"], one["state"]) for one in run.requests()] == [
+    assert [(request["ordinal"], request["sample"], request["state"]) for request in run.requests()] == [
         (ordinal, 8 + ordinal, "labeled") for ordinal in range(6)
     ]
     assert [record["labelled"] for record in run.records()["count_metrology"]] == [8.0, 11.0]
@@ -411,7 +411,7 @@ def test_batches_that_move_themselves_reach_the_steps_on_the_device(build: Any) 
 
     def loss(model: Any, batch: Any) -> torch.Tensor:
         seen.append(batch.device)
-        inputs, targets = (torch.stack(list(map(torch.as_tensor, one))) for one in zip(*batch.items, strict=True))
+        inputs, targets = (torch.stack(list(map(torch.as_tensor, values))) for values in zip(*batch.items, strict=True))
         return torch.nn.functional.binary_cross_entropy_with_logits(model(inputs)[:, 0], targets.float())
 
     driver = build(collate_fn=Graphs, val_datapool=problem(), max_active_learning_steps=1, device="cpu")
@@ -552,7 +552,7 @@ def test_several_query_strategies_never_ask_for_one_sample_twice(build: Any, toy
     driver = build(query_strategies=[toys.FirstQuery(), Stubborn()], max_active_learning_steps=1)
     driver.run()
     requests = Run(driver.log_dir).requests()
-    assert [(one["sample"], one["strategy"]) for one in requests] == [
+    assert [(request["sample"], request["strategy"]) for request in requests] == [
         (8, "first_query"),
         (9, "first_query"),
         (10, "first_query"),
@@ -623,10 +623,10 @@ def test_requests_that_are_left_or_given_back_come_again_before_new_ones(build: 
     class First(BaseLabel):
         def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
             taken = queue_to_label.get_many(queue_to_label.qsize() - 1)
-            rounds.append([one.item for one in taken])
+            rounds.append([taken_request.item for taken_request in taken])
             serialize_queue.put(taken[0].item)
-            for one in taken[1:]:
-                queue_to_label.give_back(one)
+            for taken_request in taken[1:]:
+                queue_to_label.give_back(taken_request)
 
     build(label_strategy=First(), max_active_learning_steps=2).run()
     assert rounds == [[8, 9], [9, 10, 11, 12]]
@@ -634,7 +634,7 @@ def test_requests_that_are_left_or_given_back_come_again_before_new_ones(build: 
 
 def test_strategy_that_keeps_what_it_took_is_warned_of_once(build: Any, caplog: pytest.LogCaptureFixture) -> None:
     build(label_strategy=Scripted(lambda items: items[:1]), max_active_learning_steps=2).run()
-    (warning,) = [one for one in caplog.messages if "has taken requests" in one]
+    (warning,) = [message for message in caplog.messages if "has taken requests" in message]
     assert "give_back" in warning
 
 
@@ -653,7 +653,7 @@ def test_failed_requests_are_tried_again_and_then_set_aside(build: Any) -> None:
     driver.run()
     run = Run(driver.log_dir)
     assert tries[:5] == [0, 0, 0, 1, 2]
-    assert {one["sample"]: one["state"] for one in run.requests()}[9] == "failed"
+    assert {request["sample"]: request["state"] for request in run.requests()}[9] == "failed"
     assert run.steps()[0]["failed"] == 1
     assert run.refused()[0]["reason"] == "the oven is off"
     assert 9 not in driver.train_datapool.labeled_ids.tolist()
@@ -710,7 +710,7 @@ def test_requests_say_who_chose_them_and_by_which_model(build: Any) -> None:
     for step in range(3):
         ours = [request for request in requests if request["step"] == step]
         assert [request["rank"] for request in ours] == [0, 1, 2]
-        assert [request["score"] for request in ours] == sorted((one["score"] for one in ours), reverse=True)
+        assert [request["score"] for request in ours] == sorted((row["score"] for row in ours), reverse=True)
     assert len({request["model"] for request in requests}) == 3
 
 
@@ -917,13 +917,13 @@ def test_configs_of_the_caller_are_not_written_to(tmp_path: Path, toys: Any) -> 
 
     for steps in (1, 2):
         given = configs(steps)
-        before = [dict(vars(one)) for one in given]
+        before = [dict(vars(config)) for config in given]
         kwargs = dict(given[2].optimizer_config.optimizer_kwargs)
         made = driver(*given)
         if steps == 2:
             made.restore()
         made.run()
-        assert [vars(one) for one in given] == before
+        assert [vars(config) for config in given] == before
         assert (len(given[1].query_strategies), len(given[1].metrology_strategies)) == (1, 1)
         assert given[2].optimizer_config.optimizer_kwargs == kwargs
 

@@ -94,7 +94,7 @@ def test_entering_a_run_inside_itself_is_refused_and_changes_nothing(
     driver.run()
     assert [type(error) for error in seen] == [UsageError] * 3
     assert all("entered" in str(error) for error in seen)
-    asked = [[one["sample"] for one in Run(one.log_dir).requests()] for one in (plain, driver)]
+    asked = [[request["sample"] for request in Run(request.log_dir).requests()] for request in (plain, driver)]
     assert asked[0] == asked[1]
 
 
@@ -143,8 +143,8 @@ def test_resume_auto_begins_a_run_then_goes_on_with_it_then_has_nothing_to_do(bu
     rest = make("cut")
     rest.run()
     assert torch.equal(rest.learner.weight, whole.learner.weight)
-    assert [one["sample"] for one in Run(rest.log_dir).requests()] == [
-        one["sample"] for one in Run(whole.log_dir).requests()
+    assert [request["sample"] for request in Run(rest.log_dir).requests()] == [
+        request["sample"] for request in Run(whole.log_dir).requests()
     ]
     ended = make("cut")
     ended.run()

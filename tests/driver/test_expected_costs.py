@@ -55,9 +55,9 @@ def test_costs_of_many_samples_are_those_of_each(costs: Any) -> None:
 def test_generated_inputs_cost_what_the_pool_says_of_inputs() -> None:
     pool = TensorPool(torch.zeros(4, 1), torch.zeros(4), labeled=[], costs=[1.0, 2.0, 3.0, 4.0])
     pool.input_cost = lambda item: None if item == "?" else 10.0 * len(item)  # type: ignore[attr-defined]
-    found = ExpectedCosts(None, pool)
-    assert found.of("ab") == 20.0
-    assert found.of_samples([3, "a", "?"], 5.0).tolist() == [4.0, 10.0, 5.0]
+    costs = ExpectedCosts(None, pool)
+    assert costs.of("ab") == 20.0
+    assert costs.of_samples([3, "a", "?"], 5.0).tolist() == [4.0, 10.0, 5.0]
     assert ExpectedCosts(Priced(9), pool).of_samples([3, "a"], 5.0).tolist() == [9.0, 9.0]
     assert ExpectedCosts(None, Priced(2)).of_samples([3, "a"], 5.0).tolist() == [2.0, 5.0]
 

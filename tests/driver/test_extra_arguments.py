@@ -228,10 +228,10 @@ def test_argument_without_a_parameter_is_told_of_where_somebody_may_read_it(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         build().run(step_with_rate, rates=2)
-    (text,) = (one for one in caplog.messages if "rates" in one)
+    (text,) = (message for message in caplog.messages if "rates" in message)
     assert "no function has a parameter for the argument rates=2" in text
     assert "sample() of first_query" in text
     assert "did you mean 'rate'" in text
     caplog.clear()
     build(run_id="right").run(step_with_rate, rate=2)
-    assert not [one for one in caplog.messages if "rate" in one]
+    assert not [message for message in caplog.messages if "rate" in message]

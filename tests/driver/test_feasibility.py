@@ -12,10 +12,9 @@ from alcore import config as c
 from alcore.inference import top_k
 from alcore.store import Run
 
-torch.set_num_threads(1)
 POINTS = torch.rand(120, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
 FAILS = POINTS[:, 0] > 0
-LABELED = [one for one in range(120) if not FAILS[one]][:6]
+LABELED = [sample for sample in range(120) if not FAILS[sample]][:6]
 
 
 class Simulator(BaseLabel):
@@ -73,21 +72,21 @@ def make(query, mode, folder, *, steps=6, points=POINTS, metrology=(), plugins=(
 def failures(query, mode, folder):
     told = Told()
     make(query, mode, folder, plugins=[told]).run()
-    return sum(one["failed"] for one in told.records), told.records
+    return sum(record["failed"] for record in told.records), told.records
 
 
 @pytest.mark.parametrize("mode", ["weight", "exclude"])
 @pytest.mark.parametrize("query", [GSxQuery, RightmostQuery])
 def test_fewer_requests_fail(query, mode, tmp_path):
     wasted, records = failures(query(5), "off", tmp_path / "off")
-    assert not any("feasibility" in one for one in records)
+    assert not any("feasibility" in record for record in records)
     learned, records = failures(query(5), mode, tmp_path / "on")
     assert learned < 0.75 * wasted
     assert "feasibility" not in records[0]
-    found = [one["feasibility"] for one in records[1:]]
-    failed = [one["failed"] for one in records]
-    assert [one["infeasible"] for one in found] == [sum(failed[:step]) for step in range(1, 6)]
-    assert [one["candidates"] for one in found] == [114 - 5 * step for step in range(1, 6)]
+    found = [record["feasibility"] for record in records[1:]]
+    failed = [record["failed"] for record in records]
+    assert [counts["infeasible"] for counts in found] == [sum(failed[:step]) for step in range(1, 6)]
+    assert [counts["candidates"] for counts in found] == [114 - 5 * step for step in range(1, 6)]
     assert 20 < found[-1]["unlikely"] < 80
 
 
@@ -102,7 +101,7 @@ def test_any_strategy_is_kept_from_excluded_candidates(tmp_path):
 def test_candidates_are_left_out_of_the_query_phase_alone(tmp_path):
     metrology = Counting()
     make(GSxQuery(5), "exclude", tmp_path, metrology=[metrology]).run()
-    assert [one["candidates"] for one in metrology.records] == [114 - 5 * step for step in range(6)]
+    assert [record["candidates"] for record in metrology.records] == [114 - 5 * step for step in range(6)]
 
 
 def test_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
@@ -121,7 +120,7 @@ def test_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
     again.restore()
     again.run()
     asked = [
-        [(one["step"], one["sample"], one["score"]) for one in Run(driver.log_dir).requests()]
+        [(request["step"], request["sample"], request["score"]) for request in Run(driver.log_dir).requests()]
         for driver in (whole, again)
     ]
     assert asked[0] == asked[1]
@@ -130,14 +129,14 @@ def test_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
 def test_where_all_candidates_look_infeasible_none_is_left_out(tmp_path, caplog):
     points = POINTS.clone()
     points[FAILS] = torch.tensor([1.0, 0.0])
-    for one in range(120):
-        if not FAILS[one] and one not in LABELED:
-            points[one] = torch.tensor([1.0, 0.0])  # like those that failed
+    for sample in range(120):
+        if not FAILS[sample] and sample not in LABELED:
+            points[sample] = torch.tensor([1.0, 0.0])  # like those that failed
     told = Told()
     make(GSxQuery(5), "exclude", tmp_path, steps=8, points=points, plugins=[told]).run()
-    assert [one["requested"] for one in told.records] == [5] * 8
-    full = [one["feasibility"] for one in told.records if "feasibility" in one]
-    assert any(one["unlikely"] == one["candidates"] for one in full)
+    assert [record["requested"] for record in told.records] == [5] * 8
+    full = [record["feasibility"] for record in told.records if "feasibility" in record]
+    assert any(counts["unlikely"] == counts["candidates"] for counts in full)
     assert "candidates are likely to be infeasible" in caplog.text
 
 
@@ -161,12 +160,12 @@ def test_wrong_mode_is_refused():
 
 def test_failed_samples_whose_inputs_are_no_numbers_are_not_learned_from(tmp_path):
     points = POINTS.clone()
-    failed = [one for one in range(120) if FAILS[one]][:8]
+    failed = [sample for sample in range(120) if FAILS[sample]][:8]
     points[failed[0], 1] = float("nan")
     driver = make(RandomQuery(5), "exclude", tmp_path, points=points)
-    found = driver.feasibility.learn(driver.choice_pool, [points[LABELED]], failed, driver.candidates())
-    assert 0 < found["unlikely"] < found["candidates"]
-    assert 0 < sum(map(len, driver.candidates())) < found["candidates"]
+    estimate = driver.feasibility.learn(driver.choice_pool, [points[LABELED]], failed, driver.candidates())
+    assert 0 < estimate["unlikely"] < estimate["candidates"]
+    assert 0 < sum(map(len, driver.candidates())) < estimate["candidates"]
     driver.feasibility.forget()
     only = driver.feasibility.learn(driver.choice_pool, [points[LABELED]], failed[:1], driver.candidates())
     assert only is None
@@ -177,9 +176,9 @@ def test_generated_inputs_that_failed_are_learned_from_as_samples_are(tmp_path):
     ids = torch.cat(list(driver.candidates()))
     failed = ids[FAILS[ids]][:8].tolist()
     probabilities = []
-    for infeasible in (failed, [POINTS[one] for one in failed], [*failed[:3], *POINTS[failed[3:]].numpy()]):
-        found = driver.feasibility.learn(driver.choice_pool, [POINTS[LABELED]], infeasible, driver.candidates())
-        assert found["infeasible"] == 8
+    for infeasible in (failed, [POINTS[sample] for sample in failed], [*failed[:3], *POINTS[failed[3:]].numpy()]):
+        estimate = driver.feasibility.learn(driver.choice_pool, [POINTS[LABELED]], infeasible, driver.candidates())
+        assert estimate["infeasible"] == 8
         probabilities.append(driver.feasibility.weights(ids))
         driver.feasibility.forget()
     assert torch.equal(probabilities[1], probabilities[0])

@@ -70,7 +70,7 @@ def make(build: Make, toys: Any) -> Make:
 
 
 def samples_measured(driver: Driver) -> list[int]:
-    return [one["train_samples"] for one in Run(driver.log_dir).records()["averaging"]]
+    return [record["train_samples"] for record in Run(driver.log_dir).records()["averaging"]]
 
 
 def go_on(driver: Driver) -> Driver:
@@ -116,13 +116,13 @@ def test_run_extended_by_three_steps_equals_one_of_six(make: Make, reset_optim_s
 )
 def test_checkpoint_of_the_final_training_is_the_last_one(make: Make, keep: str, kept: list[str]) -> None:
     def files(driver: Driver) -> list[str]:
-        named = [one["file"] for one in Run(driver.log_dir).checkpoints()]
-        assert sorted(one.name for one in (driver.log_dir / "ckpt").iterdir()) == sorted(named)
+        named = [checkpoint["file"] for checkpoint in Run(driver.log_dir).checkpoints()]
+        assert sorted(path.name for path in (driver.log_dir / "ckpt").iterdir()) == sorted(named)
         return named
 
     driver = make("r", 3, keep=keep)
     driver.run()
-    assert files(driver) == ["initial.safetensors", *(f"{one}.safetensors" for one in kept)]
+    assert files(driver) == ["initial.safetensors", *(f"{name}.safetensors" for name in kept)]
     whole = make("whole", 5, keep=keep)
     whole.run()
     extended = go_on(make("r", 5, keep=keep))
@@ -206,10 +206,10 @@ def test_end_of_a_run_says_how_many_labels_no_training_has_used(
         settings |= {"train_datapool": toys.pool(labeled=0)}
     driver = make("r", settings.pop("max_active_learning_steps", 2), **settings)
     driver.run()
-    lines = [one for one in Run(driver.log_dir).log(9) if "after the last training" in one]
+    lines = [line for line in Run(driver.log_dir).log(9) if "after the last training" in line]
     assert Run(driver.log_dir).untrained_labels() == untrained
     assert len(lines) == (untrained > 0)
-    assert all(f" {untrained} labels came after the last training" in one for one in lines)
+    assert all(f" {untrained} labels came after the last training" in line for line in lines)
 
 
 def test_labels_without_a_training_are_trained_on_where_the_run_goes_on_with_a_final_one(make: Make) -> None:

@@ -25,7 +25,11 @@ Build = Callable[..., Driver]
 
 def saved(driver: Driver) -> list[str]:
     """Return the steps and phases of a run's checkpoints, without the first."""
-    return [f"{one['step']} {one['phase']}" for one in Run(driver.log_dir).checkpoints() if one["phase"] != "start"]
+    return [
+        f"{checkpoint['step']} {checkpoint['phase']}"
+        for checkpoint in Run(driver.log_dir).checkpoints()
+        if checkpoint["phase"] != "start"
+    ]
 
 
 # -- base classes ----------------------------------------------------------------------------------------------------
@@ -241,13 +245,15 @@ def test_run_without_any_pool_queries_generated_items(tmp_path: Path) -> None:
     driver.run()
     assert driver.stop_reason == "all 3 steps are done"
     requests = Run(driver.log_dir).requests()
-    assert [(one["step"], one["state"], one["sample"]) for one in requests] == [(i, "labeled", None) for i in range(3)]
+    assert [(request["step"], request["state"], request["sample"]) for request in requests] == [
+        (i, "labeled", None) for i in range(3)
+    ]
     longer = without_pool(tmp_path, steps=4)
     longer.restore()
     longer.run()
     whole = without_pool(tmp_path, run_id="two", steps=4)
     whole.run()
-    both = [[one["item"] for one in Run(tmp_path / run).requests()] for run in ("one", "two")]
+    both = [[request["item"] for request in Run(tmp_path / run).requests()] for run in ("one", "two")]
     assert len(both[0]) == 4
     assert both[0] == both[1]
 

@@ -1,6 +1,6 @@
 """Parts written for another driver of the same shape: nothing of alcore in them but the driver they are given.
 
-A map-style dataset exposes the labelled part of its arrays and appends an index; the strategies know nothing of
+A map-style dataset exposes the labeled part of its arrays and appends an index; the strategies know nothing of
 candidates, scoring or base classes, and reach into the pool through ``self.driver``.
 """
 
@@ -192,4 +192,4 @@ def test_a_learner_without_parameters_gets_no_optimizer(tmp_path: Path) -> None:
         training_config=c.TrainingConfig(HalfPlane(), 1, train_loop_fn=fit),
         plugins=[Ended()],
     ).run(train_step_fn=training_step)
-    assert [None if one is None else str(one) for one in seen] == [None, None, "all 2 steps are done"]
+    assert [None if reason is None else str(reason) for reason in seen] == [None, None, "all 2 steps are done"]

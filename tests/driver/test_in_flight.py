@@ -1,4 +1,4 @@
-"""Requests that were being labelled when the run was cut off: polled, asked again, dropped, or the user's to decide."""
+"""Requests that were being labeled when the run was cut off: polled, asked again, dropped, or the user's to decide."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_asked_again(restart: Restart) -> None:
     driver.restore(in_doubt="ask")
     driver.run()
     assert states(driver) == ["labeled"] * 3
-    assert [log.count(one) for one in dict.fromkeys(log)] == [1, 2, 1]
+    assert [log.count(entry) for entry in dict.fromkeys(log)] == [1, 2, 1]
 
 
 def test_dropped(restart: Restart) -> None:
@@ -177,7 +177,7 @@ def test_answer_of_poll_is_that_requests_answer_whatever_its_item_says(restart: 
     run, middle = Run(driver.log_dir), "labeled" if kind == "label" else "failed"
     assert states(driver) == ["labeled", middle, "labeled"]
     assert [request["value"] for request in run.requests()] == ["1", "0" if kind == "label" else None, "1"]
-    assert [one["reason"] for one in run.refused()] == ([] if kind == "label" else ["it broke"])
+    assert [refusal["reason"] for refusal in run.refused()] == ([] if kind == "label" else ["it broke"])
     paid = run.read("SELECT cost FROM labels UNION ALL SELECT cost FROM refused")
     assert sorted(row["cost"] for row in paid) == [1.0, 1.0, 3.0]
     assert len(log) == 3
@@ -208,7 +208,7 @@ class Keeper(BaseLabel):
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
         taken = queue_to_label.get_many(100)
-        self.phases.append([one.id for one in taken])
+        self.phases.append([request.id for request in taken])
         self.kept += taken
         self.work(queue_to_label, serialize_queue)
 
@@ -221,24 +221,24 @@ class Slow(Keeper):
 
     def work(self, requests: Any, answers: Any) -> None:
         known = set(self.phases[-1])
-        answers.put_many(Label(one, 1) for one in self.kept if one.id not in known)
-        self.kept = [one for one in self.kept if one.id in known]
+        answers.put_many(Label(request, 1) for request in self.kept if request.id not in known)
+        self.kept = [request for request in self.kept if request.id in known]
 
 
 class Returning(Keeper):
     """Gives everything back, and labels it when it gets it the second time."""
 
     def work(self, requests: Any, answers: Any) -> None:
-        for one in self.kept:
-            if one.id in self.phases[-1][:1] and len(self.phases) == 1:
-                requests.give_back(one.item)  # in the same phase
+        for request in self.kept:
+            if request.id in self.phases[-1][:1] and len(self.phases) == 1:
+                requests.give_back(request.item)  # in the same phase
                 again = requests.get_request()
-                assert again.id == one.id
+                assert again.id == request.id
                 answers.put(Label(again, 1))
             elif len(self.phases) == 1:
-                requests.give_back(one)
+                requests.give_back(request)
             else:
-                answers.put(Label(one, 1))
+                answers.put(Label(request, 1))
         self.kept = []
 
 
@@ -248,8 +248,8 @@ def test_what_a_strategy_has_taken_is_not_handed_out_again(build: Any, idempoten
     strategy.idempotent = idempotent  # type: ignore[attr-defined]
     driver = build(label_strategy=strategy, max_active_learning_steps=3)
     driver.run()
-    assert [len(one) for one in strategy.phases] == [3, 3, 3]
-    assert len({key for one in strategy.phases for key in one}) == 9
+    assert [len(keys) for keys in strategy.phases] == [3, 3, 3]
+    assert len({key for keys in strategy.phases for key in keys}) == 9
     assert states(driver) == ["labeled"] * 6 + ["open"] * 3
 
 

@@ -220,9 +220,9 @@ def test_answers_that_are_told_reach_the_pool(make: Build, forget: Callable[[], 
     driver = make(run_id="told", label_strategy=Later(), max_active_learning_steps=1)
     driver.run(loss)
     asked = driver.ask()
-    assert [type(one.input) for one in asked] == [Case] * 3
-    told = driver.tell([Label(one, Result(torch.tensor(1))) for one in asked])
-    assert [one.verdict for one in told.answers] == ["accepted"] * 3
+    assert [type(request.input) for request in asked] == [Case] * 3
+    told = driver.tell([Label(request, Result(torch.tensor(1))) for request in asked])
+    assert [answer.verdict for answer in told.answers] == ["accepted"] * 3
     forget()
     again = make(run_id="told", label_strategy=Later(), max_active_learning_steps=2)
     again.restore()

@@ -125,7 +125,7 @@ def test_label_that_the_pool_refuses_is_set_aside_and_tried_again_at_resume(buil
     driver.run()
     assert list(pool) == [0, 0]
     run = Run(driver.log_dir)
-    assert [one["state"] for one in run.requests()] == ["labeled"] * 3
+    assert [request["state"] for request in run.requests()] == ["labeled"] * 3
     (refused,) = run.refused()
     assert refused["reason"] == "the training pool refused it: ValueError: no room for it"
     assert run.steps()[0]["refused"] == 1
@@ -142,7 +142,7 @@ def test_label_strategy_that_fails_keeps_its_answers(build: Any) -> None:
     driver = build(label_strategy=Scripted(1, 0, then=ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         driver.run()
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labeled", "labeled", "open"]
+    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["labeled", "labeled", "open"]
     assert driver.train_datapool.labeled_ids.tolist()[8:] == [8, 9]
 
 
@@ -152,7 +152,7 @@ def test_phase_counts_what_was_labeled_failed_and_refused(build: Any) -> None:
     run = Run(driver.log_dir)
     (step,) = run.steps()
     assert (step["labeled"], step["failed"], step["refused"]) == (1, 2, 1)
-    assert [one["state"] for one in run.requests()] == ["labeled", "failed", "failed"]
+    assert [request["state"] for request in run.requests()] == ["labeled", "failed", "failed"]
 
 
 class Power(KeyboardInterrupt):
@@ -187,7 +187,7 @@ class Solver(BaseLabel):
                 if len(self.asked) + 1 == self.cut_at and not self.after:
                     raise Power
                 self.known[request.id] = Label(request, self.value(request), cost=2.0)
-            answers = [self.known[one.id] for one in requests]
+            answers = [self.known[request.id] for request in requests]
             if self.route == "put":
                 serialize_queue.put(answers[0])
             elif self.route == "put_many":
@@ -216,13 +216,13 @@ def test_request_whose_answers_are_no_labels_fails_for_good_and_each_attempt_is_
     run = Run(driver.log_dir)
     assert len(solver.asked) == len(set(solver.asked)), "an attempt was made twice"
     assert max(attempt for _, attempt in solver.asked) == retries
-    settled = [one for one in run.requests() if one["state"] != "open"]
+    settled = [request for request in run.requests() if request["state"] != "open"]
     assert len(settled) >= 9
     for one in settled:
         is_label = one["sample"] % 3 == 2 or (one["sample"] % 3 == 1 and retries)
         assert one["state"] == ("labeled" if is_label else "failed")
-    attempts = sum(one["attempt"] for one in run.requests())
-    assert [one["cost"] for one in run.refused()] == [2.0] * attempts
+    attempts = sum(request["attempt"] for request in run.requests())
+    assert [refusal["cost"] for refusal in run.refused()] == [2.0] * attempts
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -259,13 +259,13 @@ def test_run_whose_labels_came_from_a_stand_in_goes_on_with_its_label_strategy(b
     driver.label_with(label_first)
     driver.run()
     assert driver.stop_reason == "waiting for labels: that is enough"
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labeled", "open", "open"]
+    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["labeled", "open", "open"]
     with pytest.raises(UsageError, match=r"run r has begun; call label_with\(\) before"):
         driver.label_with(label_first)
     other: Driver = build(run_id="r", max_active_learning_steps=1)
     other.restore()
     other.run()
-    assert {one["state"] for one in Run(other.log_dir).requests()} == {"labeled"}
+    assert {request["state"] for request in Run(other.log_dir).requests()} == {"labeled"}
     assert type(other.label_strategy) is toys.EchoLabel
 
 

@@ -116,16 +116,18 @@ def putting(*answers: Any) -> Callable[[Driver], None]:
 
 def put_all(driver: Driver) -> None:
     """Answer every request that is open."""
-    putting(*(Label(one["sample"], 1) for one in Run(driver.log_dir).requests() if one["state"] == "open"))(driver)
+    putting(*(Label(request["sample"], 1) for request in Run(driver.log_dir).requests() if request["state"] == "open"))(
+        driver
+    )
 
 
 def states(driver: Driver) -> list[str]:
-    return [one["state"] for one in Run(driver.log_dir).requests()]
+    return [request["state"] for request in Run(driver.log_dir).requests()]
 
 
 def waiting(driver: Driver) -> list[str]:
     """Name the files that are in the inbox."""
-    return sorted(one.name for one in (driver.log_dir / "inbox").glob("*.json"))
+    return sorted(path.name for path in (driver.log_dir / "inbox").glob("*.json"))
 
 
 def go_on(driver: Driver) -> Driver:
@@ -282,7 +284,7 @@ def test_malformed_file_is_set_aside_and_recorded(make: Make) -> None:
     bad.write_text("{")
     again = go_on(make("r", max_active_learning_steps=2))
     assert not good.exists()
-    assert [one.name for one in (inbox / "refused").iterdir()] == [bad.name]
+    assert [path.name for path in (inbox / "refused").iterdir()] == [bad.name]
     (row,) = Run(again.log_dir).refused()
     assert (row["step"], row["request"], row["item"]) == (1, None, bad.name)
     assert "Error" in row["reason"]
@@ -302,7 +304,7 @@ def test_late_failure_is_counted_and_recorded(make: Make) -> None:
     driver.run()
     run = Run(driver.log_dir)
     assert [step["failed"] for step in run.steps()] == [0, 1]
-    assert [one["reason"] for one in run.refused()] == ["the sample is lost"]
+    assert [refusal["reason"] for refusal in run.refused()] == ["the sample is lost"]
 
 
 def test_phase_that_ended_is_not_run_again_with_what_it_left_open(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,7 +487,7 @@ def test_late_failure_counts_once_where_the_run_is_killed_before_its_file_is_rem
     first = make("r", At(end_0=putting(Failed(21, "busy"))), label_retries=1)
     killed_before_removal(first, monkeypatch)
     again = go_on(make("r", label_retries=1))
-    assert [one["reason"] for one in Run(again.log_dir).refused()] == ["busy"]
+    assert [refusal["reason"] for refusal in Run(again.log_dir).refused()] == ["busy"]
     assert states(again)[1] != "failed"
 
 

@@ -31,7 +31,7 @@ def request_of(ordinal: int, attempt: int = 0) -> Request:
 
 
 def attempts(requests: Iterable[Request]) -> list[tuple[str, int]]:
-    return [(one.id, one.attempt) for one in requests]
+    return [(request.id, request.attempt) for request in requests]
 
 
 def label_of(request: Request, cost: float = 1.0) -> AcceptedLabel:
@@ -82,7 +82,9 @@ def test_what_has_ended_is_never_open_again(change: Change) -> None:
     assert {after for before, after in TRANSITIONS[change].items() if before in ended} <= ended
 
 
-@pytest.mark.parametrize("change", [one for one in Change if one not in (Change.GIVE_BACK, Change.LEAVE, Change.RETRY)])
+@pytest.mark.parametrize(
+    "change", [change for change in Change if change not in (Change.GIVE_BACK, Change.LEAVE, Change.RETRY)]
+)
 def test_what_is_with_the_strategy_stays_there_until_it_ends_or_comes_back(change: Change) -> None:
     for before in WITH_STRATEGY & TRANSITIONS[change].keys():
         assert TRANSITIONS[change][before] not in (RequestState.WAITING, RequestState.READY, RequestState.WITHHELD)
@@ -136,7 +138,7 @@ def test_batch_that_is_dropped_changes_nothing() -> None:
 
 def test_answer_without_a_name_is_for_the_oldest_and_for_retries_last() -> None:
     ledger = ledger_of()
-    load(ledger, state_of([request_of(one) for one in range(3)]))
+    load(ledger, state_of([request_of(number) for number in range(3)]))
     batch, order = AnswerBatch(ledger), []
     while (key := batch.first_open()) is not None:
         order.append(key)
@@ -181,7 +183,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.ledger = ledger_of(budget=6.0)
-        self.open, self.asked = [request_of(one) for one in range(4)], 4
+        self.open, self.asked = [request_of(number) for number in range(4)], 4
         self.labels: list[AcceptedLabel] = []
         self.held: dict[str, int] = {}
         load(self.ledger, state_of(self.open))
@@ -189,7 +191,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(many=st.integers(1, 2))
     def ask(self, many: int) -> None:
-        new = [request_of(self.asked + one) for one in range(many)]
+        new = [request_of(self.asked + number) for number in range(many)]
         self.asked += many
         self.open += new
         self.ledger.hand_out(new)
@@ -220,14 +222,14 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.open)
     def withhold(self, data: Any) -> None:
-        keys = [one.id for one in self.open]
+        keys = [request.id for request in self.open]
         self.ledger.withhold(data.draw(st.lists(st.sampled_from(keys), unique=True)))
 
     @rule()
     def begin_phase(self) -> None:
         load(self.ledger, state_of(self.open, self.labels))
         self.ledger.hand_out_only(self.ledger.to_hand_out(state_of(self.open, self.labels)))
-        free = [one for one in self.open if one.id not in self.held]
+        free = [request for request in self.open if request.id not in self.held]
         assert self.ledger.count_ready() == len(free) or self.ledger.budget.is_exceeded
 
     @rule(data=st.data(), committed=st.booleans())
@@ -271,14 +273,14 @@ class Machine(RuleBasedStateMachine):
         assert attempts(entry.request for entry in ledger.open.values()) == attempts(self.open)
         assert {key for key, one in ledger.accepted.items() if one.label} == {one.request.id for one in self.labels}
         assert ledger.taken().keys() == self.held.keys()
-        ready = {id(one) for one in entries if one.state is RequestState.READY}
+        ready = {id(entry) for entry in entries if entry.state is RequestState.READY}
         assert {id(one) for one in ledger._of_ticket.values()} == ready
         for entry in entries:
             assert (entry.ticket is not None) == (entry.state is RequestState.READY)
-        counts = {state: sum(one.state is state for one in entries) for state in RequestState}
+        counts = {state: sum(entry.state is state for entry in entries) for state in RequestState}
         assert {state: ledger._in_state[state] for state in RequestState} == counts
         assert {one.id for one in ledger.recalled()} == {
-            one.request.id for one in entries if one.state is RequestState.RECALLED
+            entry.request.id for entry in entries if entry.state is RequestState.RECALLED
         }
         assert math.isfinite(ledger.budget.left)
 

@@ -126,7 +126,10 @@ def test_pending_is_what_has_no_answer_at_every_moment_of_a_run(build: Build, to
 
     driver = build(plugins=[Watching()], label_strategy=Partial(), max_active_learning_steps=2)
     driver.run()
-    asked = [[one["sample"] for one in Run(driver.log_dir).requests() if one["step"] == step] for step in range(2)]
+    asked = [
+        [request["sample"] for request in Run(driver.log_dir).requests() if request["step"] == step]
+        for step in range(2)
+    ]
     left = [asked[0][-1:], asked[0][-1:] + asked[1][-1:]]
     expected = []
     for step, before in enumerate([[], left[0]]):

@@ -63,7 +63,9 @@ def picks(build: Any) -> Any:
         }  # fmt: skip
         driver = build(**(parts | settings))
         driver()
-        return [one.sample for one in driver.query_queue.asked], [one.score for one in driver.query_queue.asked]
+        return [request.sample for request in driver.query_queue.asked], [
+            request.score for request in driver.query_queue.asked
+        ]
 
     return run
 

@@ -64,14 +64,14 @@ def ledger_of(transport: Any) -> RequestLedger:
 
 def make(
     n: int = 20,
-    labelled: tuple[int, ...] = (),
+    labeled: tuple[int, ...] = (),
     queue_cls: Callable[[], Any] = queue.Queue,
     cost: Callable[[Any], float] = lambda item: 1.0,
     pool: Any = None,
     budget: float = math.inf,
 ) -> RequestQueue:
     if pool is None:
-        pool = TensorPool(torch.zeros(n, 2), torch.zeros(n, dtype=torch.int64), labelled)
+        pool = TensorPool(torch.zeros(n, 2), torch.zeros(n, dtype=torch.int64), labeled)
     made = RequestQueue(
         ledger_of(queue_cls()),
         Candidates(pool),
@@ -161,7 +161,7 @@ def test_generated_input_that_failed_as_infeasible_is_not_asked_for_again() -> N
     requests.put(4)
     assert not reads, "it is not read as long as samples alone are asked for"
     requests.put_many([{"x": 1.5}, {"x": 2.5}, torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.5]), 5])
-    assert [one.request.item for one in requests.asked if isinstance(one.request.item, int | dict)] == [
+    assert [request.request.item for request in requests.asked if isinstance(request.request.item, int | dict)] == [
         4,
         {"x": 2.5},
         5,
@@ -171,8 +171,8 @@ def test_generated_input_that_failed_as_infeasible_is_not_asked_for_again() -> N
     assert reads == [1]
 
 
-def test_labelled_samples_are_dropped() -> None:
-    requests = make(labelled=(3, 5))
+def test_labeled_samples_are_dropped() -> None:
+    requests = make(labeled=(3, 5))
     requests.put_many(range(7))
     assert drained(requests) == [0, 1, 2, 4, 6]
     assert requests.dropped.total() == 2
@@ -234,7 +234,7 @@ def test_scores_of_any_kind_are_kept_as_numbers(tmp_path: Path, score: Any) -> N
 
 
 def test_ranks_leave_out_what_was_dropped() -> None:
-    requests = make(labelled=(1,))
+    requests = make(labeled=(1,))
     requests.put_many([0, 1, 2], torch.tensor([3.0, 2.0, 1.0]))
     assert [(ask.sample, ask.rank, ask.score) for ask in requests.asked] == [(0, 0, 3.0), (2, 1, 1.0)]
 
@@ -244,7 +244,7 @@ def test_a_request_carries_its_key() -> None:
     requests.begin(4, math.inf)
     requests.put_many([8, 6])
     found = [requests.get_request() for _ in range(2)]
-    assert [(one.id, one.step, one.ordinal, one.item, one.attempt) for one in found] == [
+    assert [(request.id, request.step, request.ordinal, request.item, request.attempt) for request in found] == [
         (request_id("r1", 4, 0), 4, 0, 8, 0),
         (request_id("r1", 4, 1), 4, 1, 6, 0),
     ]
@@ -427,13 +427,13 @@ def test_an_interrupted_get_loses_nothing() -> None:
     st.sets(st.integers(0, 9)),
     st.integers(0, 12),
 )
-def test_puts_against_a_plain_model(items: list[int], labelled: set[int], budget: int) -> None:
-    requests = make(10, tuple(labelled), budget=float(budget))
+def test_puts_against_a_plain_model(items: list[int], labeled: set[int], budget: int) -> None:
+    requests = make(10, tuple(labeled), budget=float(budget))
     requests.put_many(items)
     expected: list[int] = []
     unasked = over = 0
     for item in items:
-        if not 0 <= item < 10 or item in labelled or item in expected:
+        if not 0 <= item < 10 or item in labeled or item in expected:
             unasked += 1
         elif len(expected) == budget:
             over += 1
@@ -503,7 +503,7 @@ def test_item_that_is_neither_an_id_nor_an_input_is_an_error_of_the_strategy(poo
 def test_input_like_those_of_the_pool_is_asked_for(pool: Any, item: Any) -> None:
     requests = checked(pool)
     requests.put(item)
-    assert [one.request.item for one in requests.asked] == [item]
+    assert [request.request.item for request in requests.asked] == [item]
 
 
 def test_sizes_may_vary_in_a_pool_that_does_not_say_what_an_input_is_like() -> None:

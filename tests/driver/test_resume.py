@@ -355,7 +355,7 @@ def test_a_larger_budget_lets_a_run_go_on(make: Make) -> None:
     again.restore()
     go(again)
     run = Run(again.log_dir)
-    spent = sum(one["cost"] or 0 for one in [*run.requests(), *run.refused()])
+    spent = sum(request["cost"] or 0 for request in [*run.requests(), *run.refused()])
     assert 2 < spent <= 4
 
 

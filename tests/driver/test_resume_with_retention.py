@@ -113,7 +113,7 @@ def test_cut_while_pruning(make: Any, monkeypatch: pytest.MonkeyPatch, when: str
             cut_off.run()
     ahead = {path.name for path in (cut_off.log_dir / "ckpt").iterdir()}
     if when == "between rows and files":
-        assert ahead > {one["file"] for one in Run(cut_off.log_dir).checkpoints()}, "files without a row"
+        assert ahead > {checkpoint["file"] for checkpoint in Run(cut_off.log_dir).checkpoints()}, "files without a row"
     again = make("cut", Points(), keep)
     again.restore()
     again.run()
@@ -126,7 +126,7 @@ def test_resumed_from_an_older_checkpoint_where_the_last_is_damaged(make: Any) -
     with pytest.raises(Cut):
         make("cut", Points(17), "last=2,every=2").run()
     folder = whole.log_dir.parent / "cut"
-    older, last = [one["file"] for one in Run(folder).checkpoints()][-2:]
+    older, last = [checkpoint["file"] for checkpoint in Run(folder).checkpoints()][-2:]
     content = bytearray((folder / "ckpt" / last).read_bytes())
     content[-1] ^= 1
     (folder / "ckpt" / last).write_bytes(content)

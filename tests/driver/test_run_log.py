@@ -74,4 +74,4 @@ def test_warning_is_logged_once_whatever_its_values_are(caplog: pytest.LogCaptur
     warn = WarnOnce(run_logger("r"))
     warn("measured on %d samples", 16)
     warn("measured on %d samples", 17)
-    assert [one.getMessage() for one in caplog.records] == ["measured on 16 samples"]
+    assert [record.getMessage() for record in caplog.records] == ["measured on 16 samples"]

@@ -46,7 +46,7 @@ def begin(tmp_path: Path, told: list[Any]) -> Iterator[Open]:
             store = create_run(tmp_path, "r", ranks, meta={}, experiment="", state={"step": 0})
         position = RunPosition("r")
         position.step = step
-        listeners: Any = SimpleNamespace(tell=lambda hook, **arguments: told.append((hook, arguments)))
+        listeners: Any = SimpleNamespace(call=lambda hook, **arguments: told.append((hook, arguments)))
         checkpointer: Any = SimpleNamespace(collect=dict)
         interruption: Any = SimpleNamespace(agreed_safe_point=lambda: None)
         labeling: Any = None
@@ -119,7 +119,7 @@ def test_step_is_committed_whole_and_told(begin: Open, told: list[Any], tmp_path
     (step,) = run.steps()
     assert [step[name] for name in ("step", "train_samples", "requested", "labeled")] == [0, 9, 2, 1]
     assert "other" not in step
-    assert [one["sample"] for one in run.requests()] == [4, 7]
+    assert [request["sample"] for request in run.requests()] == [4, 7]
     assert run.records() == {"f1": [0.5]}
     hook, arguments = told[-1]
     assert (hook, arguments["record"]["metrics"]) == ("alcore_step_end", {"f1": [0.5]})
@@ -133,7 +133,7 @@ def test_checkpoint_is_saved_where_one_is_due(
 ) -> None:
     session = begin(checkpoint_interval=interval)
     session.end_step(ENOUGH if last else None)
-    assert [one["phase"] for one in Run(tmp_path / "r").checkpoints()] == ["start"] + ["labeling"] * saved
+    assert [checkpoint["phase"] for checkpoint in Run(tmp_path / "r").checkpoints()] == ["start"] + ["labeling"] * saved
 
 
 # -- replay ------------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_replay_that_comes_out_alike_says_nothing(begin: Open, caplog: pytest.Lo
     session.add_metrics("f1", [math.nan])
     queue = asked(4, 7)
     session.commit_requests(queue, "model")
-    assert [one.sample for one in queue.adopted] == [4, 7]
+    assert [request.sample for request in queue.adopted] == [4, 7]
     assert caplog.messages == []
 
 
@@ -170,12 +170,12 @@ def test_what_is_on_record_counts_in_a_replay_that_differs(
     assert counted[0] == 0.5
     queue = asked(4, 8)
     session.commit_requests(queue, "other model")
-    assert [one.sample for one in queue.adopted] == [4, 7]
+    assert [request.sample for request in queue.adopted] == [4, 7]
     assert caplog.messages == [
         "f1 measured differently when step 0 was replayed; what is on record counts",
         "uq asked for other samples when step 0 was replayed; what is on record counts",
     ]
-    assert [one["sample"] for one in Run(tmp_path / "r").requests()] == [4, 7]
+    assert [request["sample"] for request in Run(tmp_path / "r").requests()] == [4, 7]
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------

@@ -58,9 +58,9 @@ def test_the_first_step_selects_and_the_second_trains(make: Make) -> None:
     driver = make()
     driver.run()
     run = Run(driver.log_dir)
-    assert [one["train_samples"] for one in run.steps()] == [0, 6, 9]
-    assert {one["strategy"] for one in run.requests(0)} == {"random_query"}
-    assert {one["strategy"] for one in run.requests(1)} == {"first_query"}
+    assert [step["train_samples"] for step in run.steps()] == [0, 6, 9]
+    assert {request["strategy"] for request in run.requests(0)} == {"random_query"}
+    assert {request["strategy"] for request in run.requests(1)} == {"first_query"}
     assert [record["step"] for record in run.records()["count_metrology"]] == [1, 2]
     assert loop_of(driver).calls == [(3, 0.1), (1, 0.01)]  # as if training began at step 0
 
@@ -76,8 +76,8 @@ def test_without_a_start_an_empty_pool_is_measured_and_chosen_for_by_the_learner
     driver = make(start_strategy=None, learner=toys.learner(7), metrology_strategies=[Weight()])
     driver.run()
     run = Run(driver.log_dir)
-    assert [one["train_samples"] for one in run.steps()] == [0, 3, 6]
-    assert {one["strategy"] for one in run.requests(0)} == {"first_query"}
+    assert [step["train_samples"] for step in run.steps()] == [0, 3, 6]
+    assert {request["strategy"] for request in run.requests(0)} == {"first_query"}
     weights = [record["weight"] for record in run.records()["weight"]]
     assert weights[0] == pretrained
     assert weights[1] != pretrained
@@ -117,8 +117,8 @@ def test_one_object_may_make_the_first_selection_and_the_others(make: Make, toys
     strategy = driver.start_strategy
     assert (strategy.attached, strategy.chosen) == (1, 3)
     requests = Run(driver.log_dir).requests()
-    assert [one["strategy"] for one in requests] == ["counting"] * 12
-    assert len({one["sample"] for one in requests}) == 12
+    assert [request["strategy"] for request in requests] == ["counting"] * 12
+    assert len({request["sample"] for request in requests}) == 12
 
 
 @pytest.mark.parametrize("end_after", [1, 2, 4, 7])
@@ -152,7 +152,7 @@ def test_a_resumed_run_without_a_start_equals_an_uninterrupted_one(make: Make, t
 def test_a_pool_with_labels_needs_no_start(make: Make, toys: Any) -> None:
     driver = make(train_datapool=toys.pool(labeled=8))
     driver.run()
-    assert {one["strategy"] for one in Run(driver.log_dir).requests()} == {"first_query"}
+    assert {request["strategy"] for request in Run(driver.log_dir).requests()} == {"first_query"}
     assert loop_of(driver).calls == [(3, 0.1), (1, 0.01), (1, 0.01)]
 
 
@@ -206,7 +206,7 @@ def test_where_all_of_the_start_failed_it_is_asked_again(make: Make, toys: Any) 
     driver = make(label_strategy=Once(), max_failure_rate=1.0)
     driver.run()
     run = Run(driver.log_dir)
-    assert [one["train_samples"] for one in run.steps()] == [0, 0, 6]
+    assert [step["train_samples"] for step in run.steps()] == [0, 0, 6]
     assert loop_of(driver).calls == [(3, 0.1)]
 
 
@@ -216,9 +216,9 @@ def test_samples_of_a_step_are_shared_out(make: Make, toys: Any) -> None:
         train_datapool=toys.pool(), query_strategies=strategies, samples_per_step=8, max_active_learning_steps=1
     )
     driver.run()
-    asked = [one["strategy"] for one in Run(driver.log_dir).requests(0)]
+    asked = [request["strategy"] for request in Run(driver.log_dir).requests(0)]
     assert asked == ["random_query"] * 3 + ["first_query"] * 3 + ["random_query-2"] * 2
-    assert len({one["sample"] for one in Run(driver.log_dir).requests(0)}) == 8
+    assert len({request["sample"] for request in Run(driver.log_dir).requests(0)}) == 8
 
 
 def test_what_one_strategy_leaves_goes_to_the_next(make: Make, toys: Any) -> None:
@@ -227,7 +227,7 @@ def test_what_one_strategy_leaves_goes_to_the_next(make: Make, toys: Any) -> Non
         train_datapool=toys.pool(), query_strategies=strategies, samples_per_step=8, max_active_learning_steps=1
     )
     driver.run()
-    asked = [one["strategy"] for one in Run(driver.log_dir).requests(0)]
+    asked = [request["strategy"] for request in Run(driver.log_dir).requests(0)]
     assert asked == ["first_query"] + ["random_query"] * 7
 
 
@@ -237,7 +237,9 @@ def test_samples_cost_what_the_pool_says_and_the_budget_is_kept(make: Make, toys
     driver = make(train_datapool=pool, query_strategies=[toys.FirstQuery(4)], budget=3.0)
     driver.run()
     run = Run(driver.log_dir)
-    assert [one["cost"] for one in run.requests()] == pytest.approx([0.8, 0.9, 1.0])  # 8, 9, 10, and 11 was too much
+    assert [request["cost"] for request in run.requests()] == pytest.approx(
+        [0.8, 0.9, 1.0]
+    )  # 8, 9, 10, and 11 was too much
     assert driver.stop_reason == "the budget of 3 is spent"
 
 
@@ -248,7 +250,7 @@ def test_costs_must_be_one_a_sample(toys: Any) -> None:
 
 def test_a_pool_that_grows_during_a_run_is_chosen_from_as_it_is(make: Make, toys: Any) -> None:
     class Growing(TensorPool):
-        """Every answer brings a new unlabelled sample."""
+        """Every answer brings a new unlabeled sample."""
 
         def append(self, item: Any) -> None:
             super().append(item)
@@ -265,6 +267,6 @@ def test_a_pool_that_grows_during_a_run_is_chosen_from_as_it_is(make: Make, toys
     pool = Growing(plain.inputs(torch.arange(12)), torch.arange(12) % 2, labeled=range(4))
     driver = make(train_datapool=pool, query_strategies=[Last(2)])
     driver.run()
-    assert [one["sample"] for one in Run(driver.log_dir).requests()] == [10, 11, 12, 13, 14, 15]
+    assert [request["sample"] for request in Run(driver.log_dir).requests()] == [10, 11, 12, 13, 14, 15]
     assert driver.config.seed == 0
     assert isinstance(driver.training_config, c.TrainingConfig)

@@ -27,7 +27,7 @@ def driver(build: Build) -> Driver:
 
 
 def verdicts(driver: Driver, *answers: Any) -> list[tuple[str, str]]:
-    return [(one.verdict, one.reason) for one in driver.tell(answers).answers]
+    return [(answer.verdict, answer.reason) for answer in driver.tell(answers).answers]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_wrong_answer_is_refused_and_the_others_stand(driver: Driver, answer: An
     assert first[0] == "refused"
     assert reason in first[1]
     assert second == ("accepted", "")
-    assert [one.sample for one in driver.ask()] == [8, 10]
+    assert [request.sample for request in driver.ask()] == [8, 10]
 
 
 def test_request_is_named_in_any_way(driver: Driver) -> None:
@@ -68,14 +68,14 @@ def test_answers_that_contradict_each_other_are_all_refused(driver: Driver) -> N
 def test_reason_of_a_refusal_is_short_however_many_answers_contradict_each_other(driver: Driver) -> None:
     answers = [Label(8 + place % 2, place % 4 // 2) for place in range(1000)]
     found = driver.tell([*answers, Label(10, 1)]).answers
-    assert [one.verdict for one in found] == ["refused"] * 1000 + ["accepted"]
+    assert [answer.verdict for answer in found] == ["refused"] * 1000 + ["accepted"]
     listed = "answer 1 and answer 3 and answer 5 and 497 others"
-    assert {one.reason for one in found[:1000:2]} == {f"{listed} answer one request differently"}
-    assert max(len(one.reason) for one in found) < 100
+    assert {answer.reason for answer in found[:1000:2]} == {f"{listed} answer one request differently"}
+    assert max(len(answer.reason) for answer in found) < 100
 
 
 def test_digits_that_begin_one_request_name_it_and_no_others_do(driver: Driver) -> None:
-    keys = [one.request.id for one in driver.ask()]
+    keys = [request.request.id for request in driver.ask()]
     names = [keys[1][:4], keys[0][:31], f"{keys[2]}0", "g000", keys[2][:3], ""]
     found = verdicts(driver, *(Label(name, 1) for name in names))
     assert [verdict for verdict, _ in found] == ["accepted"] * 2 + ["refused"] * 4
@@ -105,7 +105,7 @@ def test_label_is_corrected_by_its_source_alone_until_the_pool_has_it(driver: Dr
     assert verdicts(driver, Failed(8, "dark"))[0][0] == "refused"
     verdicts(driver, Label(9, 1), Label(10, 0))
     driver.run()
-    assert [one["value"] for one in Run(driver.log_dir).requests(0)] == ["0", "1", "0"]
+    assert [request["value"] for request in Run(driver.log_dir).requests(0)] == ["0", "1", "0"]
     assert verdicts(driver, Label(8, 1, "ann")) == [
         ("refused", "it has another label, and the training pool has taken it")
     ]
@@ -123,7 +123,7 @@ def test_request_that_was_given_up_takes_no_label_before_it_is_opened_again(driv
 def test_request_that_failed_by_answers_that_are_no_labels_says_so(build: Build) -> None:
     class Broken(BaseLabel):
         def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
-            serialize_queue.put_many([Label(one, float("nan")) for one in queue_to_label.get_many(9)])
+            serialize_queue.put_many([Label(request, float("nan")) for request in queue_to_label.get_many(9)])
 
     driver = build(label_strategy=Broken(), run_id="r", max_active_learning_steps=1)
     driver.run()
@@ -137,7 +137,7 @@ def test_failure_of_the_next_attempt_is_told_apart_from_that_of_the_last(driver:
     failed = [Failed(eight, "crashed")]
     assert verdicts(driver, *failed)[0][0] == "accepted"
     driver.run()
-    assert [one.request.attempt for one in driver.ask()] == [1, 0, 0], "one retry is allowed"
+    assert [request.request.attempt for request in driver.ask()] == [1, 0, 0], "one retry is allowed"
     assert verdicts(driver, *failed)[0][0] == "repeated"
     again = Request(eight.request.id, 0, 0, None, 1)
     assert verdicts(driver, Failed(again, "crashed"))[0][0] == "accepted"
@@ -149,7 +149,7 @@ def test_answer_without_a_cost_has_the_expected_one(build: Build, toys: Any) -> 
     driver = build(label_strategy=AskLabelStrategy(), train_datapool=toys.pool(costs=[2.5] * 40))
     driver.run()
     cost: Any = None
-    driver.tell([Label(one, 1, cost=cost) for one in driver.ask()])
+    driver.tell([Label(request, 1, cost=cost) for request in driver.ask()])
     driver.run()
     assert driver.spent().cost == 7.5
 
@@ -159,7 +159,7 @@ def test_answers_are_told_while_the_run_goes_on(build: Build, toys: Any) -> None
         """Tells the run, in the step after, what it asked for."""
 
         def compute(self, *args: Any, **kwargs: Any) -> None:
-            self.driver.tell([Label(one, 1) for one in self.driver.ask()])  # type: ignore[attr-defined]
+            self.driver.tell([Label(request, 1) for request in self.driver.ask()])  # type: ignore[attr-defined]
             super().compute()
 
     driver = build(label_strategy=AskLabelStrategy(min_labels=0), metrology_strategies=[Asking()])
@@ -183,12 +183,14 @@ def test_what_is_told_while_the_label_strategy_works_is_taken_in(
             taken = queue_to_label.get_many(9)
             assert self.driver.take_told() == []
             some = self.driver.ask()[:told_of]  # type: ignore[attr-defined]
-            answers = [Label(one, 1) if verdict == "label" else Failed(one, "too dark", verdict) for one in some]
+            answers = [
+                Label(request, 1) if verdict == "label" else Failed(request, "too dark", verdict) for request in some
+            ]
             self.driver.tell(answers)  # type: ignore[attr-defined]
             dropped = self.driver.take_told()
             again = queue_to_label.get_many(9)
             self.seen += [taken, dropped, again, self.driver.take_told()]
-            serialize_queue.put_many([Label(one, 0) for one in [*taken[told_of:], *again]])
+            serialize_queue.put_many([Label(request, 0) for request in [*taken[told_of:], *again]])
 
     driver = build(label_strategy=Working(), max_active_learning_steps=1, label_retries=1)
     driver.run()

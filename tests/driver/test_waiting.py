@@ -72,19 +72,19 @@ def test_run_that_waits_ends_inside_its_step_and_is_neither_done_nor_failed(ask:
     run = Run(driver.log_dir)
     assert run.meta()["status"] == run.summary().status == "waiting"
     assert run.steps() == []
-    assert [one.sample for one in driver.ask()] == [8, 9, 10]
+    assert [request.sample for request in driver.ask()] == [8, 9, 10]
     assert run.checkpoints()[-1]["phase"] == "training", "what was trained is not trained again"
     assert len(driver.train_datapool) == 8
 
 
 def test_answers_in_any_order_and_portions_give_the_run_that_they_give_all_at_once(ask: Build) -> None:
     def all_at_once(requests: list[OpenRequest]) -> list[Any]:
-        return [right(one) for one in requests]
+        return [right(request) for request in requests]
 
     draw = random.Random(1)
 
     def in_portions(requests: list[OpenRequest]) -> list[Any]:
-        return [right(one) for one in draw.sample(requests, min(2, len(requests)))]
+        return [right(request) for request in draw.sample(requests, min(2, len(requests)))]
 
     whole = result(finish(lambda: ask("whole"), all_at_once))
     assert result(finish(lambda: ask("portions"), in_portions)) == whole
@@ -99,7 +99,7 @@ def test_answers_in_any_order_and_portions_give_the_run_that_they_give_all_at_on
 
 
 def test_labels_that_are_told_train_as_those_of_a_pool_that_knows_them(ask: Build, build: Build) -> None:
-    told = finish(ask, lambda requests: [Label(one, one.sample % 2) for one in requests])  # type: ignore[operator]
+    told = finish(ask, lambda requests: [Label(request, request.sample % 2) for request in requests])  # type: ignore[operator]
     known = build(run_id="known")
     known.run()
     assert Run(told.log_dir).records() == Run(known.log_dir).records()
@@ -111,7 +111,7 @@ def test_steps_called_by_hand_go_on_in_the_labeling_phase(ask: Build) -> None:
     with driver.session():
         driver.active_learning_step()
         assert driver.active_learning_step_idx == 0
-        driver.tell([right(one) for one in driver.ask()])
+        driver.tell([right(request) for request in driver.ask()])
         driver.active_learning_step()
         assert (driver.active_learning_step_idx, driver.stop_reason) == (1, None)
     assert len(Run(driver.log_dir).steps()) == 1
@@ -121,7 +121,7 @@ def test_driver_that_waits_doesnt_go_on_where_another_has(ask: Build) -> None:
     first = ask()
     first.run()
     other = ask()
-    other.tell([right(one) for one in other.ask()])
+    other.tell([right(request) for request in other.ask()])
     other.run()
     assert "step 1" in str(other.stop_reason)
     with pytest.raises(UsageError, match="another process has gone on"):
@@ -131,15 +131,15 @@ def test_driver_that_waits_doesnt_go_on_where_another_has(ask: Build) -> None:
 def test_enough_labels_let_the_run_go_on_and_the_others_come_later(ask: Build) -> None:
     driver = ask(min_labels=2)
     driver.run()
-    driver.tell([right(one) for one in driver.ask()[:1]])
+    driver.tell([right(request) for request in driver.ask()[:1]])
     driver.run()
     assert driver.stop_reason == "waiting for labels: 1 of 3 requests of step 0 are answered, and 2 are enough"
-    driver.tell([right(one) for one in driver.ask()[1:]])
+    driver.tell([right(request) for request in driver.ask()[1:]])
     driver.run()
-    assert next((one.request.step, one.sample) for one in driver.ask()) == (0, 9)
-    driver.tell([right(one) for one in driver.ask()])
+    assert next((request.request.step, request.sample) for request in driver.ask()) == (0, 9)
+    driver.tell([right(request) for request in driver.ask()])
     driver.run()
-    states = {one.asked.sample: (one.state, one.asked.request.step) for one in Run(driver.log_dir).states()}
+    states = {state.asked.sample: (state.state, state.asked.request.step) for state in Run(driver.log_dir).states()}
     assert states[9] == ("labeled", 0)
     assert "of step 2" in str(driver.stop_reason)
 
@@ -164,7 +164,7 @@ def test_refused_answer_is_still_waited_for(ask: Build) -> None:
     )  # unchecked
     driver.run()
     assert driver.stop_reason == "waiting for labels: 2 of 3 requests of step 0 are answered"
-    assert [one.sample for one in driver.ask()] == [first.sample]
+    assert [request.sample for request in driver.ask()] == [first.sample]
     driver.tell([right(first)])
     driver.run()
     assert "step 1" in str(driver.stop_reason)
@@ -180,26 +180,26 @@ def test_label_that_only_the_pool_of_the_run_refuses_can_be_told_again_and_costs
     driver.run()
     assert driver.stop_reason == "waiting for labels: 2 of 3 requests of step 0 are answered"
     run = Run(driver.log_dir)
-    assert [(one["kind"], one["reason"], one["cost"]) for one in run.refused()] == [
+    assert [(refusal["kind"], refusal["reason"], refusal["cost"]) for refusal in run.refused()] == [
         ("refused", "an even number is needed", None)
     ]
     (again,) = driver.ask()
     assert (again.sample, again.request.attempt) == (8, 0)
     driver.tell([Label(again, 0, "ann", 4.0)])
     driver.run()
-    assert [one["state"] for one in run.requests()] == ["labeled"] * 3
+    assert [request["state"] for request in run.requests()] == ["labeled"] * 3
     assert driver.spent().cost == 6.0
 
 
 def test_withdrawn_request_is_given_up_and_is_no_failure(ask: Build, toys: Any) -> None:
     driver = ask(max_failure_rate=0.0, budget=100.0, query_strategies=[toys.FirstQuery(6)])
     driver.run()
-    driver.tell([Failed(one, "lost", "withdrawn") for one in driver.ask()])
+    driver.tell([Failed(request, "lost", "withdrawn") for request in driver.ask()])
     driver.run()
     run = Run(driver.log_dir)
     assert "step 1" in str(driver.stop_reason)
-    assert [one["state"] for one in run.requests(0)] == ["failed"] * 6
-    assert {(one["kind"], one["reason"], one["cost"]) for one in run.refused()} == {
+    assert [request["state"] for request in run.requests(0)] == ["failed"] * 6
+    assert {(refusal["kind"], refusal["reason"], refusal["cost"]) for refusal in run.refused()} == {
         ("dropped", "withdrawn: lost", None)
     }
     assert driver.spent().cost == 0.0
@@ -212,7 +212,7 @@ def test_start_without_labels_waits_likewise(ask: Build, toys: Any) -> None:
     driver = make()
     driver.run()
     assert Run(driver.log_dir).meta()["status"] == "waiting"
-    done = finish(make, lambda requests: [right(one) for one in requests])
+    done = finish(make, lambda requests: [right(request) for request in requests])
     assert done.stop_reason == "all 3 steps are done"
 
 
@@ -243,7 +243,7 @@ def killed(work: Callable[[], None], folder: Path, at: int) -> bool:
 @pytest.mark.parametrize("seed", range(2))
 def test_tell_and_run_killed_anywhere_lose_no_label_and_buy_none_twice(ask: Build, tmp_path: Path, seed: int) -> None:
     def told(requests: list[OpenRequest]) -> list[Any]:
-        return [right(one) for one in requests]
+        return [right(request) for request in requests]
 
     whole = result(finish(lambda: ask("whole", max_active_learning_steps=2), told))
     draw, kills = random.Random(seed), 0
@@ -268,4 +268,4 @@ def test_tell_and_run_killed_anywhere_lose_no_label_and_buy_none_twice(ask: Buil
     assert kills
     assert result(finish(make, told)) == whole
     labels = Run(folder).read("SELECT request FROM labels")
-    assert len(labels) == len({one["request"] for one in labels})
+    assert len(labels) == len({label["request"] for label in labels})

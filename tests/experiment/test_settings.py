@@ -49,10 +49,10 @@ def faults(**tables):
     ids=["driver", "training"],
 )
 def test_table_has_fields_and_defaults_of_its_config(table, config_class, left_out, own_default, added):
-    fields = {one.name: one for one in parameters_of(config_class)[0]}
+    fields = {parameter.name: parameter for parameter in parameters_of(config_class)[0]}
     assert left_out < set(fields)
     assert set(table.parameters) == set(fields) - left_out | added
-    assert not any(one.required for one in table.parameters.values())
+    assert not any(parameter.required for parameter in table.parameters.values())
     for name in set(fields) - left_out - own_default:
         assert table.parameters[name].default == fields[name].default, name
 
@@ -182,11 +182,11 @@ def test_wrong_setting_of_the_training_is_refused(training, fragments):
 
 
 def test_faults_of_both_tables_come_at_once():
-    found = faults(
+    faults_found = faults(
         driver={"seed": "a", "x": 1},
         training={"y": 1, "optimizer": {"cls": "Adamm"}, "scheduler": {"cls": "StepLr", "step_size": 1}},
     )
-    assert len(found) == 5
+    assert len(faults_found) == 5
 
 
 def test_optimizer_without_class_waits_for_the_data():

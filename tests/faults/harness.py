@@ -194,7 +194,7 @@ def at(call: Call, action: str, **more: Any) -> Fault:
 def full_disk(calls: Sequence[Call], place: int, action: str = "ENOSPC") -> Fault:
     """Return a disk that is full from one call of a trace on: nothing can be written, extended or made."""
     call = calls[place]
-    seen = Counter(one.name for one in calls[: place + 1] if one.thread == call.thread)
+    seen = Counter(call_before.name for call_before in calls[: place + 1] if call_before.thread == call.thread)
     writing = ("write", "pwrite64", "mkdir", "rename", "renameat")
     also = {name: seen[name] + 1 for name in writing if name != call.name}
     return at(call, action, lasting=True, also=also)

@@ -185,8 +185,10 @@ def result_of(folder: Path) -> dict[str, Any]:
     weights = {name: tensor.tolist() for name, tensor in load_file(last).items() if name.startswith("model.")}
     assert weights, "the checkpoint has no weights"
     return {
-        "picks": [(one["step"], one["sample"], one["strategy"], one["score"]) for one in run.requests()],
-        "states": [one["state"] for one in run.requests()],
+        "picks": [
+            (request["step"], request["sample"], request["strategy"], request["score"]) for request in run.requests()
+        ],
+        "states": [request["state"] for request in run.requests()],
         "values": [(row[0], row[1], row[6]) for row in found["labels"]],
         "records": found["records"],
         "weights": weights,
@@ -201,9 +203,9 @@ def faults(folder: Path, submitted: list[str], expected: dict[str, Any]) -> list
     ]
     if found["states"] != expected["states"]:
         run = Run(folder / "runs" / RUN_ID)
-        reasons = {one["id"]: [] for one in run.requests()}
-        for one in run.refused():
-            reasons.setdefault(one["request"], []).append(f"{one['kind']}: {one['reason']}")
+        reasons = {request["id"]: [] for request in run.requests()}
+        for refusal in run.refused():
+            reasons.setdefault(refusal["request"], []).append(f"{refusal['kind']}: {refusal['reason']}")
         wrong += [
             f"sample {one['sample']} is {one['state']}, not {state}: {reasons[one['id']]}"
             for one, state in zip(run.requests(), expected["states"], strict=False)
@@ -219,7 +221,7 @@ def faults(folder: Path, submitted: list[str], expected: dict[str, Any]) -> list
 def _not_taken(folder: Path) -> list[str]:
     """Return the attempts whose program ended well, and left a label, and whose label is not that of their request."""
     run = Run(folder / "runs" / RUN_ID)
-    taken = {one["id"]: one["attempt"] for one in run.requests() if one["state"] == "labeled"}
+    taken = {request["id"]: request["attempt"] for request in run.requests() if request["state"] == "labeled"}
     wrong = []
     for ended in folder.glob(f"runs/{RUN_ID}/strategies/*/work/*/attempt-*/exit"):
         request, attempt = ended.parent.parent.name, int(ended.parent.name.split("-")[1])
@@ -288,8 +290,8 @@ def main() -> int:
         attempts = len((fire / "ledger").read_text().split())
     if collections.Counter(expected["states"])["labeled"] < options.jobs // 2:
         wrong.append(f"the undisturbed run has too few labels: {collections.Counter(expected['states'])}")
-    for one in wrong:
-        print(one, file=sys.stderr)
+    for fault in wrong:
+        print(fault, file=sys.stderr)
     done = {"jobs": options.jobs, "kills": killed, "attempts": attempts, "wrong": len(wrong)}
     print(json.dumps({"scheduler": options.scheduler, **done, "seconds": round(time.monotonic() - begin, 1)}))
     return bool(wrong)

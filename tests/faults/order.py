@@ -131,7 +131,7 @@ class Disk:
         for file, dirty in self.files.items():
             if file.startswith(old + "/") and dirty and not PASSING.search(file):
                 self.wrong.append(f"the run directory appears before {file} is flushed")
-        for folder in (one for one in self.folders if one == old or one.startswith(old + "/")):
+        for folder in (name for name in self.folders if name == old or name.startswith(old + "/")):
             if self.folders[folder] or self.by_fsync.get(folder):
                 self.wrong.append(f"the run directory appears before {folder} is flushed")
         if self.by_fsync.get("."):

@@ -22,7 +22,7 @@ def plan(servers: harness.Servers, names: list[str], kills: int) -> dict[str, li
     found = harness.points(calls, names)
     if [harness.shape(one) for one in found] != [harness.shape(one) for one in harness.points(servers.trace(), names)]:
         raise RuntimeError("two runs made other calls: no fault can be aimed")
-    tasks = {"kill": [servers.lives(harness.at(one, "kill")) for one in found]}
+    tasks = {"kill": [servers.lives(harness.at(point, "kill")) for point in found]}
     for place, error in enumerate(harness.ERRORS):
         again = {"again": True}  # every second call: the same process goes on, the others leave it to a new one
         tasks[error] = [
@@ -36,7 +36,7 @@ def plan(servers: harness.Servers, names: list[str], kills: int) -> dict[str, li
         first = harness.at(cut, "kill")
         resumed = harness.points(servers.trace(first), names)
         tasks.setdefault("kill while resuming", []).extend(
-            servers.lives(first, harness.at(one, "kill")) for one in resumed[::2]
+            servers.lives(first, harness.at(point, "kill")) for point in resumed[::2]
         )
         tasks.setdefault("error while resuming", []).extend(
             servers.lives(first, harness.at(one, harness.ERRORS[place % 2], again=place % 4 < 2))

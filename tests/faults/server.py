@@ -197,7 +197,7 @@ def run_task(task: dict[str, Any], expected: dict[str, Any] | None) -> dict[str,
     if not task.get("open"):
         mine = essence(place)
         if expected is not None:
-            notes += [f"differs from the uninterrupted run: {one}" for one in differences(mine, expected)]
+            notes += [f"differs from the uninterrupted run: {difference}" for difference in differences(mine, expected)]
         if len(paid(place)) > len(set(paid(place))) + len(task["lives"]):
             notes.append("more answers were repeated than lives were cut off")
     answer = {

@@ -162,12 +162,14 @@ def essence(run: Path) -> dict[str, Any]:
     """Return what must be the same in an interrupted run that was resumed."""
     from alcore.store.reading import Run
 
-    found = Run(run)
-    files = sorted(one["file"] for one in found.checkpoints() if one["file"][0].isdigit())
+    stored = Run(run)
+    files = sorted(checkpoint["file"] for checkpoint in stored.checkpoints() if checkpoint["file"][0].isdigit())
     return {
-        "status": found.meta()["status"],
+        "status": stored.meta()["status"],
         "records": (run / "f1_metrology.json").read_text(),
-        "requests": [(one["step"], one["sample"], one["score"], one["state"]) for one in found.requests()],
+        "requests": [
+            (request["step"], request["sample"], request["score"], request["state"]) for request in stored.requests()
+        ],
         "last": (run / "ckpt" / files[-1]).read_bytes().hex(),
     }
 
@@ -206,15 +208,15 @@ def interrupt(
         sent, ended = command.send(number), command.wait()
         if sent is None:
             return "over", [] if ended.code == 0 else [f"exit code {ended.code} without a signal"]
-        found = faults(sent, ended, run)
-        if "alcore resume e11" in ended.err and not found:
+        faults_found = faults(sent, ended, run)
+        if "alcore resume e11" in ended.err and not faults_found:
             resumed = Command(folder, ["resume", "e11"], loaded).wait()
             if resumed.code != 0:
-                found.append(f"alcore resume: {resumed}")
+                faults_found.append(f"alcore resume: {resumed}")
             elif differing := [name for name, value in essence(run).items() if value != expected[name]]:
-                found.append(f"the resumed run differs in {differing}")
+                faults_found.append(f"the resumed run differs in {differing}")
         said = re.search(r"alcore: interrupted( in| before| when)?", ended.err)
-        return f"{'entered' if sent.entered else 'not yet'}, {ended.code}, {said[0] if said else ''}", found
+        return f"{'entered' if sent.entered else 'not yet'}, {ended.code}, {said[0] if said else ''}", faults_found
     finally:
         shutil.rmtree(folder)
 
@@ -254,7 +256,7 @@ def sweep(
             offset = part * measured.last_line
         number = signal.SIGTERM if place % 5 == 4 else signal.SIGINT
         word, found = interrupt(offset, kind == 0, loaded, number, measured.essence, parent)
-        yield word, [f"{number.name} {offset:.3f} s after the start: {one}" for one in found]
+        yield word, [f"{number.name} {offset:.3f} s after the start: {fault}" for fault in found]
 
 
 class Others:
@@ -286,9 +288,9 @@ class Others:
                 command = Command(folder, text.split(), self._loaded)
                 time.sleep(offset)
                 sent, ended = command.send(number), command.wait()
-                found = [] if sent is None else faults(sent, ended, folder / "active_learning_logs" / "e11")
+                faults_found = [] if sent is None else faults(sent, ended, folder / "active_learning_logs" / "e11")
                 word = f"{text.split()[0]}, {'over' if sent is None else ended.code}"
-                yield word, [f"{text}: {number.name} {offset:.3f} s after the start: {one}" for one in found]
+                yield word, [f"{text}: {number.name} {offset:.3f} s after the start: {fault}" for fault in faults_found]
 
     def _seconds(self, text: str) -> float:
         with self._copy() as folder:
@@ -337,9 +339,9 @@ def main() -> int:
             parts.append(executor.submit(work_others))
             answers = [answer for part in parts for answer in part.result()]
     words = [word for word, _ in answers]
-    wrong = [one for _, found in answers for one in found]
-    for one in wrong:
-        print(one, file=sys.stderr)
+    wrong = [fault for _, found in answers for fault in found]
+    for fault in wrong:
+        print(fault, file=sys.stderr)
     told = {word: words.count(word) for word in sorted(set(words))}
     seconds = round(time.monotonic() - began, 1)
     print(json.dumps({"fault": "signals", "points": len(answers), "failures": len(wrong), "seconds": seconds, **told}))

@@ -19,7 +19,9 @@ from alcore_testing import differences
 def done(servers: Any, tasks: list[Any]) -> None:
     """Have all tasks done, and fail with what went wrong in any."""
     wrong = [answer for answer in servers.ask_all(tasks) if answer["notes"]]
-    said = "\n".join(f"{one['task']['lives']}: {one['notes']}\n{one.get('stderr', '')[-1500:]}" for one in wrong[:5])
+    said = "\n".join(
+        f"{result['task']['lives']}: {result['notes']}\n{result.get('stderr', '')[-1500:]}" for result in wrong[:5]
+    )
     assert not wrong, f"{len(wrong)} of {len(tasks)} runs went wrong:\n{said}"
 
 
@@ -40,7 +42,7 @@ def test_the_fork_server_changes_nothing(servers: Any) -> None:
             subprocess.run(command, check=True, timeout=60, stderr=subprocess.DEVNULL)
             found = servers.ask({"essence": str(place)})["essence"]
             differing = differences(found, servers.expected)
-            assert {one.partition(":")[0] for one in differing} <= {
+            assert {name.partition(":")[0] for name in differing} <= {
                 "experiment.toml"
             }  # it names the module of the parts
 
@@ -65,17 +67,17 @@ def test_killed_in_the_first_milliseconds(servers: Any) -> None:
 
 @pytest.mark.usefixtures("strace")
 def test_killed_at_system_calls(servers: Any, harness: Any) -> None:
-    found = harness.points(servers.trace(), harness.CALLS)
-    assert {call.name for call in found} == set(harness.CALLS)
-    assert {call.thread for call in found} == {"main", "worker"}
-    done(servers, [servers.lives(harness.at(call, "kill")) for call in harness.spread(found, 60, seed=1)])
+    calls = harness.points(servers.trace(), harness.CALLS)
+    assert {call.name for call in calls} == set(harness.CALLS)
+    assert {call.thread for call in calls} == {"main", "worker"}
+    done(servers, [servers.lives(harness.at(call, "kill")) for call in harness.spread(calls, 60, seed=1)])
 
 
 @pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 def test_failing_system_calls(servers: Any, harness: Any, error: str) -> None:
-    found = harness.spread(harness.points(servers.trace(), harness.CALLS), 40, seed=len(error))
-    done(servers, [servers.lives(harness.at(call, error, again=place % 2 > 0)) for place, call in enumerate(found)])
+    calls = harness.spread(harness.points(servers.trace(), harness.CALLS), 40, seed=len(error))
+    done(servers, [servers.lives(harness.at(call, error, again=place % 2 > 0)) for place, call in enumerate(calls)])
 
 
 @pytest.mark.usefixtures("strace")
@@ -88,10 +90,10 @@ def test_a_disk_that_stays_full(servers: Any, harness: Any) -> None:
 
 @pytest.mark.usefixtures("strace")
 def test_killed_again_while_it_is_taken_up(servers: Any, harness: Any) -> None:
-    found = harness.points(servers.trace(), ["pwrite64"])
+    calls = harness.points(servers.trace(), ["pwrite64"])
     tasks = []
     for part in (0.5, 0.8):
-        first = harness.at(found[int(len(found) * part)], "kill")
+        first = harness.at(calls[int(len(calls) * part)], "kill")
         resumed = harness.points(servers.trace(first), harness.CALLS)
         tasks += [servers.lives(first, harness.at(call, "kill")) for call in harness.spread(resumed, 15, seed=4)]
     done(servers, tasks)

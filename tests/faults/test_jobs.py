@@ -20,6 +20,6 @@ def test_no_attempt_runs_twice_and_no_label_is_lost(scheduler: str) -> None:
         [*command, "--scheduler", scheduler], capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["wrong"], found["kills"]) == (0, 4)
-    assert found["attempts"] >= 50
+    data = json.loads(done.stdout.splitlines()[-1])
+    assert (data["wrong"], data["kills"]) == (0, 4)
+    assert data["attempts"] >= 50

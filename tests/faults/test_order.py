@@ -46,12 +46,12 @@ def order() -> ModuleType:
 def test_everything_is_flushed_in_order_and_no_flush_is_idle(servers: Any, order: ModuleType) -> None:
     assert order.violations(servers.trace(size=5000)) == []
     assert len(flushes()) >= 7
-    kept = [one for one in [*flushes(), *SYNCHRONOUS] if not order.violations(servers.trace(size=5000, mutant=one))]
+    kept = [name for name in [*flushes(), *SYNCHRONOUS] if not order.violations(servers.trace(size=5000, mutant=name))]
     assert kept == [], "these flushes can be left out unnoticed"
 
 
 @pytest.mark.usefixtures("strace")
 def test_a_run_that_is_taken_up_again_flushes_in_order(servers: Any, harness: Any, order: ModuleType) -> None:
-    found = harness.points(servers.trace(), ["pwrite64"])
-    cut = harness.at(found[len(found) // 2], "kill")
+    calls = harness.points(servers.trace(), ["pwrite64"])
+    cut = harness.at(calls[len(calls) // 2], "kill")
     assert order.violations(servers.trace(cut, size=5000), resumed=True) == []

@@ -38,7 +38,7 @@ def test_signal_at_any_moment_ends_the_command_as_it_says(signals: Any, loaded: 
     measured = signals.whole(loaded, tmp_path)
     places = [place for place in range(OFFSETS) if place // 4 % PARTS == part]
     answers = list(signals.sweep(places, OFFSETS, loaded, measured, tmp_path))
-    assert [one for _, found in answers for one in found] == []
+    assert [fault for _, found in answers for fault in found] == []
     assert any("130" in word for word, _ in answers), "each signal came too early or too late"
 
 
@@ -51,5 +51,5 @@ def others(signals: Any, loaded: Any, tmp_path_factory: pytest.TempPathFactory) 
 def test_signal_ends_any_other_command_as_it_says(signals: Any, others: Any) -> None:
     commands = [text for text in signals.OTHERS if not text.startswith("benchmark")]  # which has a test of its own
     answers = [answer for text in commands for answer in others.sweep(text, [0], 2)]
-    assert [one for _, found in answers for one in found] == []
+    assert [fault for _, found in answers for fault in found] == []
     assert len(answers) == len(commands) > 10

@@ -68,10 +68,10 @@ def essence(place: Path) -> dict[str, Any]:
         "meta": {
             key: repr(value) for key, value in run.meta().items() if key not in ("started", "ended", "environment")
         },
-        "ids": [one["id"] for one in run.requests()],
+        "ids": [request["id"] for request in run.requests()],
         "arrivals": [list(row) for row in run.read("SELECT request, attempt FROM labels ORDER BY rowid")],
         "refused": run.refused(),  # repeats too, which one life doesn't have
-        "log": [{key: value for key, value in one.items() if key != "seconds"} for one in log["steps"]],
+        "log": [{key: value for key, value in step.items() if key != "seconds"} for step in log["steps"]],
         "experiment.toml": (folder / "experiment.toml").read_text().replace(str(place), ""),
         "inbox": (folder / "inbox").is_dir(),
         "files": sorted(  # nothing is left of what was cut off but hidden folders, which `alcore runs --clean` removes

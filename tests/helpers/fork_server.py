@@ -90,6 +90,8 @@ def become(argv: list[str], environment: dict[str, str], folder: str, out: str, 
     os.environ.update(environment)
     np.random.seed()  # else all forked processes would draw the same; Python's generator does that itself
     torch.default_generator.seed()
+    if "OMP_NUM_THREADS" in environment:  # it was read when torch was imported
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     module = argv[1] if argv[0] == "-m" else None
     first = folder if module else os.path.dirname(os.path.realpath(argv[0]))  # noqa: PTH120
     sys.path[:0] = [first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]

@@ -23,8 +23,11 @@ from pathlib import Path
 from typing import Any
 
 SCRIPT = Path(sys.executable).with_name("alcore")
-LATE = ("PYTHONPATH", "COLUMNS", "ALCORE_", "PYTEST_")
-"""Beginnings of the variables that are not read before a program runs: a forked process may have others."""
+LATE = ("PYTHONPATH", "COLUMNS", "ALCORE_", "PYTEST_", "TORCHELASTIC_", "OMP_NUM_THREADS")
+"""Beginnings of the variables that are not read before a program runs: a forked process may have others.
+
+The number of threads is read when torch is imported, and the fork server sets it anew.
+"""
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -103,6 +106,31 @@ def run_forked(
             server.wait(pid, 30)
             raise subprocess.TimeoutExpired(words, timeout, out_file.read_text(), err_file.read_text())
         return subprocess.CompletedProcess(words, code, out_file.read_text(), err_file.read_text())
+
+
+class ForkedPython:
+    """What ``subprocess.Popen([sys.executable, "-P", "-m", ...])`` gives, forked: as much of it as alcore uses."""
+
+    def __init__(self, words: Sequence[str], *, stdout: Any, env: Mapping[str, str], **_options: Any) -> None:
+        assert words[:2] == [sys.executable, "-P"]
+        self.returncode: int | None = None
+        log = Path.cwd() / stdout.name
+        self.pid = _server().start(words[2:], Path.cwd(), log, log, env)
+
+    def poll(self) -> int | None:
+        return self.wait(0.0)
+
+    def wait(self, timeout: float = 120.0) -> int | None:
+        if self.returncode is None:
+            self.returncode = _server().wait(self.pid, timeout)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 @functools.cache

@@ -112,7 +112,7 @@ class SlurmCluster:
         return done.stdout + done.stderr
 
     def is_ready(self) -> bool:
-        """Tell whether jobs may be submitted."""
+        """Return whether jobs may be submitted."""
         return self.call(str(_which("sinfo")), "--noheader", "--format=%T").strip().startswith(("idle", "mixed"))
 
     def kill_controller(self) -> None:

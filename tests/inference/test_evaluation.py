@@ -51,7 +51,7 @@ def test_a_validation_pool_comes_first(train: Any) -> None:
     assert found.on == "validation"
     batches = list(found.batches)
     assert torch.cat([targets for _, targets in batches]).tolist() == list(range(50))
-    assert torch.cat([outputs for outputs, _ in batches]).flatten().tolist() == [2.0 * one for one in range(50)]
+    assert torch.cat([outputs for outputs, _ in batches]).flatten().tolist() == [2.0 * number for number in range(50)]
     assert warned == []
 
 

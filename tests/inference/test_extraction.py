@@ -19,7 +19,7 @@ Build = Callable[..., Any]
 
 
 def hooks(module: torch.nn.Module) -> int:
-    return sum(len(one._forward_hooks) + len(one._forward_pre_hooks) for one in module.modules())
+    return sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in module.modules())
 
 
 def plain(net: torch.nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -39,20 +39,20 @@ def test_layers_of_a_module(build: Build, toys: Any, layer: str) -> None:
     pool, net = toys.pool(40, labeled=9), Net()
     driver = build(train_datapool=pool, learner=net)
     net.train()
-    found = extract_features(driver, layer=layer)
+    features = extract_features(driver, layer=layer)
     assert net.training
-    assert not found.features.requires_grad
+    assert not features.features.requires_grad
     assert hooks(net) == 0
-    assert torch.equal(found.ids, torch.arange(9, 40))
-    inputs = pool.inputs(found.ids)
+    assert torch.equal(features.ids, torch.arange(9, 40))
+    inputs = pool.inputs(features.ids)
     first, hidden, outputs = plain(net, inputs)
     expected = {"": hidden, "head": outputs, "body.0": first, "body": hidden, "inputs": inputs}[layer]
-    torch.testing.assert_close(found.features, expected)
-    torch.testing.assert_close(found.outputs, outputs)
-    assert found.targets is None
+    torch.testing.assert_close(features.features, expected)
+    torch.testing.assert_close(features.outputs, outputs)
+    assert features.targets is None
     labeled = labeled_features(driver, layer)
     assert torch.equal(labeled.ids, pool.labeled_ids)
-    assert labeled.features.shape == (9, found.features.shape[1])
+    assert labeled.features.shape == (9, features.features.shape[1])
     assert torch.equal(labeled.targets, torch.arange(9) % 2)
 
 
@@ -102,9 +102,9 @@ def test_a_module_may_say_what_its_features_are(build: Build, toys: Any) -> None
 
     net = Own()
     driver = build(train_datapool=toys.pool(), learner=net)
-    found = extract_features(driver)
-    torch.testing.assert_close(found.features, plain(net, toys.pool().inputs(found.ids))[0])
-    assert not found.features.requires_grad
+    features = extract_features(driver)
+    torch.testing.assert_close(features.features, plain(net, toys.pool().inputs(features.ids))[0])
+    assert not features.features.requires_grad
 
 
 @pytest.mark.usefixtures("smaller")

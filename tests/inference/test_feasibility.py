@@ -20,7 +20,7 @@ def test_probability_is_the_share_near_by():
     known = torch.cat([feasible, infeasible]).double()
     scale = known.std(dim=0, correction=0)
     for row, found in zip(new, model.probability(new), strict=True):
-        near = [math.exp(-float(((row - one) / scale).square().sum()) / (2 * model.width**2)) for one in known]
+        near = [math.exp(-float(((row - other) / scale).square().sum()) / (2 * model.width**2)) for other in known]
         expected = (sum(near[:12]) + 0.5 * 12 / 21) / (sum(near) + 0.5)
         assert float(found) == pytest.approx(expected, rel=1e-6)
 

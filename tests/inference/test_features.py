@@ -125,11 +125,11 @@ def test_parts_are_kept_apart_and_put_together_when_there_are_many() -> None:
         cache.keep("model", "a", Features(some, some[:, None].float(), some.float()))
         parts = cache.find("model", "a")
         assert len(parts) <= 8
-        assert all(bool((one.ids.diff() > 0).all()) for one in parts)
-    assert sorted(torch.cat([one.ids for one in parts]).tolist()) == list(range(60))
-    for one in parts:
-        assert torch.equal(one.features[:, 0], one.ids.float())
-        assert torch.equal(one.outputs, one.ids.float())
+        assert all(bool((part.ids.diff() > 0).all()) for part in parts)
+    assert sorted(torch.cat([part.ids for part in parts]).tolist()) == list(range(60))
+    for part in parts:
+        assert torch.equal(part.features[:, 0], part.ids.float())
+        assert torch.equal(part.outputs, part.ids.float())
 
 
 @pytest.mark.usefixtures("smaller")
@@ -143,10 +143,10 @@ def test_features_of_several_parts_equal_those_computed_at_once(
     fresh = extract_features(build(train_datapool=toys.pool(60, labeled=0), learner=Net()), layer=layer)
     for rows in (range(0, 60, 7), range(20, 30), range(0, 60, 3), range(60)):
         ids = torch.tensor(rows)
-        found = extract_features(driver, ids, layer, outputs=outputs)
-        assert torch.equal(found.ids, ids)
-        assert torch.equal(found.features, fresh.features[ids])
-        assert torch.equal(found.outputs, fresh.outputs[ids] if outputs else torch.empty(len(ids), 0))
+        features = extract_features(driver, ids, layer, outputs=outputs)
+        assert torch.equal(features.ids, ids)
+        assert torch.equal(features.features, fresh.features[ids])
+        assert torch.equal(features.outputs, fresh.outputs[ids] if outputs else torch.empty(len(ids), 0))
     calls = net.calls
     assert torch.equal(extract_features(driver, layer=layer, outputs=False).features, fresh.features)
     assert net.calls == calls
@@ -155,10 +155,10 @@ def test_features_of_several_parts_equal_those_computed_at_once(
 def test_inputs_alone_are_given_without_calling_the_learner(build: Build, toys: Any) -> None:
     net = Net()
     driver = build(train_datapool=toys.pool(60, labeled=5), learner=net, skip_training=True)
-    found = extract_features(driver, layer="inputs", outputs=False)
+    features = extract_features(driver, layer="inputs", outputs=False)
     labeled = labeled_features(driver, "inputs", outputs=False)
     assert net.calls == 0
-    assert torch.equal(found.features, driver.train_datapool.inputs(torch.arange(5, 60)))
+    assert torch.equal(features.features, driver.train_datapool.inputs(torch.arange(5, 60)))
     assert torch.equal(labeled.features, driver.train_datapool.inputs(torch.arange(5)))
     assert labeled.targets is not None
 

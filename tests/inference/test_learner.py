@@ -37,7 +37,7 @@ def test_learner_keeps_its_types_unless_one_is_asked_for(kinds: tuple[torch.dtyp
     assert [layer.weight.dtype for layer in learner.layers] == [*kinds]  # type: ignore[union-attr]
     assert learner.scale.dtype == torch.float16
     place_learner(learner, torch.device("cpu"), DOUBLE)
-    assert {one.dtype for one in [*learner.parameters(), *learner.buffers()]} == {DOUBLE}
+    assert {parameter.dtype for parameter in [*learner.parameters(), *learner.buffers()]} == {DOUBLE}
 
 
 @pytest.mark.parametrize(

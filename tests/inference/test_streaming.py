@@ -30,7 +30,7 @@ def test_chunks_have_one_shape_and_padding_is_dropped(n: int, posterior: int) ->
     driver = Recorder(n, posterior=posterior)
     ids, outputs = streamed(driver)
     assert ids == list(range(n))
-    assert outputs == [float(one) for one in range(n)]
+    assert outputs == [float(sample) for sample in range(n)]
     assert len(set(driver.shapes)) <= 1
     assert all(shape & (shape - 1) == 0 and shape <= 16 for shape in driver.shapes)
     assert len(driver.shapes) == math.ceil(n / 16)
@@ -68,7 +68,7 @@ def test_only_candidates_are_scored() -> None:
     driver = Recorder(40, labeled=(0, 7, 39))
     driver._candidates.mask([8, 20])
     expected = sorted(set(range(40)) - {0, 7, 39, 8, 20})
-    assert streamed(driver) == (expected, [float(one) for one in expected])
+    assert streamed(driver) == (expected, [float(sample) for sample in expected])
     assert set(driver.shapes) == {16}
 
 

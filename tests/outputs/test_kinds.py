@@ -44,10 +44,10 @@ def test_one_column_is_two_classes(shape: tuple[int, ...], binary: bool) -> None
 def test_one_column_of_logits_in_each_form(values: torch.Tensor) -> None:
     expected = torch.sigmoid(values.double())
     for outputs in (values, values[:, None], torch.stack([torch.zeros_like(values), values], dim=1)):
-        found = class_probabilities(outputs, "logits")
-        assert found.shape == (len(values), 2)
-        torch.testing.assert_close(found[:, 1].double(), expected, rtol=1e-4, atol=1e-7)
-        torch.testing.assert_close(found.sum(dim=1), torch.ones(len(values)))
+        shares = class_probabilities(outputs, "logits")
+        assert shares.shape == (len(values), 2)
+        torch.testing.assert_close(shares[:, 1].double(), expected, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(shares.sum(dim=1), torch.ones(len(values)))
 
 
 @given(logits)
@@ -59,9 +59,9 @@ def test_the_class_of_one_column_of_logits(values: torch.Tensor) -> None:
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=6).map(torch.tensor))
 def test_one_column_of_probabilities_in_each_form(values: torch.Tensor) -> None:
     for outputs in (values, values[:, None]):
-        found = class_probabilities(outputs, "probabilities")
-        assert torch.equal(found[:, 1], values)
-        assert torch.equal(found[:, 0], 1 - values)
+        shares = class_probabilities(outputs, "probabilities")
+        assert torch.equal(shares[:, 1], values)
+        assert torch.equal(shares[:, 0], 1 - values)
         assert predicted_classes(outputs, "probabilities").tolist() == (values >= 0.5).long().tolist()
 
 
@@ -90,10 +90,10 @@ def test_posterior_samples_are_averaged_as_probabilities() -> None:
 def test_posterior_samples_of_one_column_are_two_classes(kind: str) -> None:
     posterior = torch.tensor([[[0.9], [0.2]], [[0.7], [0.4]]])
     positive = posterior if kind == "probabilities" else torch.sigmoid(posterior)
-    found = class_probabilities(posterior, kind)
-    torch.testing.assert_close(found[:, 1], positive.mean(dim=0)[:, 0])
-    torch.testing.assert_close(found.sum(dim=1), torch.ones(2))
-    assert predicted_classes(posterior, kind).tolist() == (found[:, 1] > 0.5).long().tolist()
+    shares = class_probabilities(posterior, kind)
+    torch.testing.assert_close(shares[:, 1], positive.mean(dim=0)[:, 0])
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(2))
+    assert predicted_classes(posterior, kind).tolist() == (shares[:, 1] > 0.5).long().tolist()
 
 
 def test_binary_logits_of_either_kind() -> None:

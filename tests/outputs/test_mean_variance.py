@@ -17,26 +17,26 @@ def drawn(*shape, seed=0):
 @given(k=st.integers(1, 4), rows=st.integers(1, 5), quantities=st.integers(1, 3), seed=st.integers(0, 999))
 def test_mixture_has_the_moments_of_its_parts(k, rows, quantities, seed):
     outputs = drawn(k, rows, 2 * quantities, seed=seed)
-    found = mean_and_variance(outputs, "mean-variance")
+    moments = mean_and_variance(outputs, "mean-variance")
     means, variances = outputs[..., :quantities], outputs[..., quantities:]
     mean = means.mean(dim=0)
     second = (variances + means.square()).mean(dim=0)  # E[y^2] of the mixture
-    torch.testing.assert_close(found.mean, mean)
-    torch.testing.assert_close(found.variance, second - mean.square())
-    torch.testing.assert_close(found.noise, variances.mean(dim=0))
+    torch.testing.assert_close(moments.mean, mean)
+    torch.testing.assert_close(moments.variance, second - mean.square())
+    torch.testing.assert_close(moments.noise, variances.mean(dim=0))
     of_values = mean_and_variance(means, "values")
-    torch.testing.assert_close(of_values.variance, found.model)
+    torch.testing.assert_close(of_values.variance, moments.model)
     assert of_values.noise is None
 
 
 def test_one_model_says_that_all_its_variance_is_noise():
     for shape in ((5, 2), (5, 6), (5, 4, 3, 3)):
         outputs = drawn(*shape)
-        found = mean_and_variance(outputs.float(), "mean-variance")
+        moments = mean_and_variance(outputs.float(), "mean-variance")
         half = shape[1] // 2
-        torch.testing.assert_close(found.mean, outputs[:, :half].float().double())
-        torch.testing.assert_close(found.variance, outputs[:, half:].float().double())
-        assert found.model is None
+        torch.testing.assert_close(moments.mean, outputs[:, :half].float().double())
+        torch.testing.assert_close(moments.variance, outputs[:, half:].float().double())
+        assert moments.model is None
         assert torch.equal(means_of(outputs, "mean-variance"), outputs[:, :half])
     assert means_of(outputs, "values") is outputs
 

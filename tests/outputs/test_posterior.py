@@ -39,23 +39,23 @@ every_measure = pytest.mark.parametrize("name", sorted(MEASURES))
 
 
 def entropy(p):
-    return -sum(one * math.log(one) for one in p if one > 0)
+    return -sum(share * math.log(share) for share in p if share > 0)
 
 
 def brute(p, name):
     """Score one sample from its probabilities: K lists of C numbers."""
     members, classes = len(p), len(p[0])
-    mean = [math.fsum(one[c] for one in p) / members for c in range(classes)]
+    mean = [math.fsum(member[c] for member in p) / members for c in range(classes)]
     votes = [0] * classes
-    for one in p:
-        best = max(range(classes), key=lambda c: (one[c], -c))
+    for member in p:
+        best = max(range(classes), key=lambda c: (member[c], -c))
         votes[best] += 1
     if name == "bald":
         return entropy(mean) - math.fsum(map(entropy, p)) / members
     if name == "expected_entropy":
         return math.fsum(map(entropy, p)) / members
     if name == "mean_std":
-        spread = [math.fsum((one[c] - mean[c]) ** 2 for one in p) / members for c in range(classes)]
+        spread = [math.fsum((member[c] - mean[c]) ** 2 for member in p) / members for c in range(classes)]
         return math.fsum(map(math.sqrt, spread)) / classes
     if name == "variation_ratio":
         return 1 - max(votes) / members

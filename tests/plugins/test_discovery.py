@@ -129,7 +129,7 @@ def test_fault_is_a_row_and_every_other_command_works(site: Callable[..., None],
     (row,) = [row for row in rows if not row["distribution"].startswith("alcore")]
     assert row["state"] == state
     assert reason in (row["error"] or "")
-    assert all(one.isprintable() for one in row["error"] or "")
+    assert all(character.isprintable() for character in row["error"] or "")
     assert ("rare" in row["offers"].get("query", [])) == (state != "broken"), "what works of it is offered"
     table = run_command(tmp_path, "plugins").out
     assert row["distribution"] in table
@@ -156,7 +156,7 @@ def test_distribution_of_another_group_may_be_as_odd_as_it_likes(site: Callable[
 def test_first_distribution_of_a_name_counts(site: Callable[..., None]) -> None:
     site()
     site(metadata=METADATA.replace("far-away", "Far_Away"), name="far_away-1.4.dist-info")
-    assert len([one for one in find_entry_points() if one.value == "far_away"]) == 1
+    assert len([entry_point for entry_point in find_entry_points() if entry_point.value == "far_away"]) == 1
 
 
 def test_what_a_part_prints_goes_to_stderr(site: Callable[..., None], tmp_path: Path) -> None:

@@ -67,17 +67,17 @@ def test_hook_gets_the_arguments_that_it_names() -> None:
             heard.append((reason, driver, error))
 
     told = listeners(All())
-    told.tell("alcore_run_start")
-    told.tell("alcore_phase_start", phase="p")
-    told.tell("alcore_phase_end", phase="p", error="e")
-    told.tell("alcore_step_end", record={})
-    told.tell("alcore_run_end", reason="r", error="e")
+    told.call("alcore_run_start")
+    told.call("alcore_phase_start", phase="p")
+    told.call("alcore_phase_end", phase="p", error="e")
+    told.call("alcore_step_end", record={})
+    told.call("alcore_run_end", reason="r", error="e")
     assert heard == [RUN, ("p", RUN), "e", "step", ("r", RUN, "e")]
 
 
 def test_listeners_are_called_in_the_order_given() -> None:
     heard: list[Any] = []
-    listeners(*(Told(name, heard) for name in "abcd")).tell("alcore_run_start")
+    listeners(*(Told(name, heard) for name in "abcd")).call("alcore_run_start")
     assert heard == list("abcd")
 
 
@@ -96,7 +96,7 @@ def test_tryfirst_and_trylast_come_first_and_last_in_order() -> None:
         made("last 1", trylast=True), made("1"), made("first 1", tryfirst=True),
         made("last 2", trylast=True), made("2"), made("first 2", tryfirst=True),
     ]  # fmt: skip
-    listeners(*plugins).tell("alcore_run_start")
+    listeners(*plugins).call("alcore_run_start")
     assert heard == ["first 1", "first 2", "1", "2", "last 1", "last 2"]
 
 
@@ -104,7 +104,7 @@ def test_equal_and_repeated_objects_are_each_called() -> None:
     heard: list[Any] = []
     one, other = Told("x", heard), Told("x", heard)
     assert one == other
-    listeners(one, other, one).tell("alcore_run_start")
+    listeners(one, other, one).call("alcore_run_start")
     assert heard == ["x"] * 3
 
 
@@ -143,10 +143,10 @@ def test_hook_may_be_static_inherited_renamed_or_of_a_module() -> None:
 
     module.alcore_run_start = alcore_run_start  # type: ignore[attr-defined]
     told = listeners(Kinds(), module)
-    told.tell("alcore_run_start")
-    told.tell("alcore_phase_start", phase="p")
-    told.tell("alcore_step_end", record=None)
-    told.tell("alcore_run_end", reason="r", error=None)
+    told.call("alcore_run_start")
+    told.call("alcore_phase_start", phase="p")
+    told.call("alcore_step_end", record=None)
+    told.call("alcore_run_end", reason="r", error=None)
     assert heard == ["inherited", "module", "static p", "Kinds", "renamed r"]
 
 
@@ -167,7 +167,7 @@ def test_other_ranks_call_stop_criteria_only() -> None:
         return Criterion() if criterion else Plugin()
 
     plugins = [made("observer", criterion=False), made("criterion", criterion=True)]
-    listeners(*plugins, criteria_only=True).tell("alcore_run_start")
+    listeners(*plugins, criteria_only=True).call("alcore_run_start")
     assert heard == ["criterion"]
 
 
@@ -180,7 +180,7 @@ def test_around_is_entered_for_each_call() -> None:
         yield
         heard.append("out")
 
-    listeners(Told("a", heard), Told("b", heard), around=around).tell("alcore_run_start")
+    listeners(Told("a", heard), Told("b", heard), around=around).call("alcore_run_start")
     assert heard == ["in", "a", "out", "in", "b", "out"]
 
 
@@ -188,7 +188,7 @@ def test_no_listeners_give_no_reason_to_stop() -> None:
     told = listeners()
     for hook in RUN_HOOKS:
         if hook != "alcore_should_stop":
-            told.tell(hook)
+            told.call(hook)
     assert told.reason_to_stop() is None
 
 
@@ -204,7 +204,7 @@ def test_raising_observer_is_logged_and_the_others_are_called(caplog: pytest.Log
             raise ZeroDivisionError("by {nought}")
 
     with caplog.at_level(logging.WARNING):
-        listeners(Told("a", heard), Faulty(), Told("b", heard)).tell("alcore_run_start")
+        listeners(Told("a", heard), Faulty(), Told("b", heard)).call("alcore_run_start")
     assert heard == ["a", "b"]
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -220,7 +220,7 @@ def test_interruption_in_an_observer_is_raised() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        listeners(Interrupted()).tell("alcore_run_start")
+        listeners(Interrupted()).call("alcore_run_start")
 
 
 class Stop:
@@ -238,7 +238,7 @@ class Stop:
 def test_first_reason_to_stop_counts() -> None:
     criteria = [Stop(None), Stop("enough"), Stop("too late")]
     assert listeners(*criteria).reason_to_stop() == "enough"
-    assert [one.asked for one in criteria] == [1, 1, 0]
+    assert [criterion.asked for criterion in criteria] == [1, 1, 0]
     assert listeners(Stop(None), Stop(None)).reason_to_stop() is None
 
 
@@ -310,7 +310,7 @@ def test_optional_hook_of_a_later_version_is_accepted() -> None:
         def alcore_budget_changed(self) -> None: ...
 
     later = Later("a")
-    listeners(later).tell("alcore_run_start")
+    listeners(later).call("alcore_run_start")
     assert later.heard == ["a"]
 
 

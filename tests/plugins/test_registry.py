@@ -200,7 +200,7 @@ def test_core_that_is_not_installed_refuses_no_plugin(install, monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
     plugins = install(Entry("far-away", requires=["alcore>=9"], **query("first"))).plugins
-    assert [(one.version, one.state) for one in plugins] == [("unknown", "ok"), ("1.5", "ok")]
+    assert [(plugin.version, plugin.state) for plugin in plugins] == [("unknown", "ok"), ("1.5", "ok")]
 
 
 def test_clash_names_both_plugins_and_the_remedy(install):
@@ -211,7 +211,7 @@ def test_clash_names_both_plugins_and_the_remedy(install):
         assert fragment in str(error.value)
     (clash,) = registry.clashes()
     assert (clash.kind, clash.name) == ("query", "first")
-    assert {one.distribution for one in clash.plugins} == {"far-away", "near-by"}
+    assert {plugin.distribution for plugin in clash.plugins} == {"far-away", "near-by"}
     assert str(error.value) == f"{clash}."
 
 
@@ -241,8 +241,8 @@ def test_entry_points_of_one_distribution_are_all_loaded(install):
         Entry("many", "a", **query("second")),
         Entry("many", "b", x=ValueError("b")),
     )
-    assert [one.state for one in registry.plugins[1:]] == ["ok", "ok", "broken"]
-    assert {one.name for one in registry.offers("query")} == {"first", "second"}
+    assert [plugin.state for plugin in registry.plugins[1:]] == ["ok", "ok", "broken"]
+    assert {offer.name for offer in registry.offers("query")} == {"first", "second"}
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_blocked_plugin_is_neither_offered_nor_imported(install, monkeypatch, va
     monkeypatch.setenv(variable, value)
     monkeypatch.setattr("alcore.plugins.registry.find_entry_points", lambda: entries)
     registry = installed()
-    assert {one.distribution for one in registry.plugins if one.state == "ok"} == {"alcore", *left}
+    assert {plugin.distribution for plugin in registry.plugins if plugin.state == "ok"} == {"alcore", *left}
     assert {entry.distribution for entry in entries if entry.loaded} == left, "what is blocked is not imported"
 
 
@@ -342,7 +342,7 @@ def test_plugins_of_this_environment_have_no_faults(monkeypatch):
     monkeypatch.delenv("ALCORE_BLOCK", raising=False)
     monkeypatch.delenv("ALCORE_ONLY", raising=False)
     registry = installed()
-    assert [(str(one), one.error) for one in registry.plugins if one.state != "ok"] == []
+    assert [(str(plugin), plugin.error) for plugin in registry.plugins if plugin.state != "ok"] == []
     assert registry.clashes() == []
 
 
@@ -351,7 +351,7 @@ def test_all_that_the_plugins_of_this_environment_offer_can_be_imported(monkeypa
     monkeypatch.delenv("ALCORE_ONLY", raising=False)
     registry = installed()
     registry.check_offers()
-    assert [(str(one), one.error) for one in registry.plugins if one.state != "ok"] == []
+    assert [(str(plugin), plugin.error) for plugin in registry.plugins if plugin.state != "ok"] == []
 
 
 def reads(suffix, name, **more):

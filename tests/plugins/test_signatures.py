@@ -221,7 +221,7 @@ def test_info_is_not_a_parameter_of_the_user():
     def learner(info, width: int = 3): ...
 
     found, _ = parameters_of(learner)
-    assert [one.name for one in found] == ["width"]
+    assert [parameter.name for parameter in found] == ["width"]
     assert "no parameter 'info'" in validate(learner, {"info": 3}, "q")[1][0]
     assert accepts(learner, "info")
     assert not accepts(learner, "seed")
@@ -244,7 +244,7 @@ def test_factory_that_is_not_hashable_is_checked():
 def test_hint_that_can_not_be_resolved_counts_as_any():
     def factory(first: Unknown, second: int): ...  # noqa: F821 - the point of this test
 
-    hints = {one.name: one.hint for one in parameters_of(factory)[0]}
+    hints = {parameter.name: parameter.hint for parameter in parameters_of(factory)[0]}
     assert hints == {"first": Any, "second": int}
 
     class Strategy:
@@ -278,7 +278,7 @@ def test_factory_of_any_kind_has_parameters(factory):
 
 
 def test_partial_has_its_fixed_value_as_default():
-    found = {one.name: one for one in parameters_of(functools.partial(strategy, share=0.25))[0]}
+    found = {parameter.name: parameter for parameter in parameters_of(functools.partial(strategy, share=0.25))[0]}
     assert not found["share"].required
     assert found["share"].default == 0.25
 
@@ -313,7 +313,7 @@ def test_factory_is_described_from_signature_and_docstring():
     described = describe_factory(Documented)
     assert described["summary"] == "Ask for samples, in two lines."
     assert described["other_parameters"] is True
-    found = {one["name"]: one for one in described["parameters"]}
+    found = {parameter["name"]: parameter for parameter in described["parameters"]}
     assert list(found) == ["count", "low", "high", "device", "path", "ends", "call"]
     assert found["count"] == {"name": "count", "type": "int", "required": True, "default": None, "doc": "How many."}
     assert found["low"]["doc"] == found["high"]["doc"] == "The two ends of the range."

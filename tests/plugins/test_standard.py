@@ -35,9 +35,9 @@ def test_table_has_what_the_plugins_offer_and_nothing_else() -> None:
 
 def test_standard_commands_are_those_of_the_extra_that_is_standard() -> None:
     extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    standard = {re.split("[>=<]", one)[0] for one in extras["standard"]}
-    assert {one for one in _NAMES if has_standard_commands(one)} == {
-        one for one in standard if "command" in _NAMES[one]
+    standard = {re.split("[>=<]", requirement)[0] for requirement in extras["standard"]}
+    assert {package for package in _NAMES if has_standard_commands(package)} == {
+        package for package in standard if "command" in _NAMES[package]
     }
 
 

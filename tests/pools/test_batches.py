@@ -22,15 +22,15 @@ class Batch(NamedTuple):
 def test_to_device_keeps_containers_of_any_nesting() -> None:
     floats, whole = torch.ones(2, dtype=torch.float64), torch.arange(2)
     batch = {"a": (floats, [whole, "name"]), "b": Batch(floats, {"n": 3}), "c": None}
-    found = to_device(batch, CPU, torch.float32)
-    assert list(found) == ["a", "b", "c"]
-    assert type(found["a"]) is tuple
-    assert type(found["a"][1]) is list
-    assert type(found["b"]) is Batch
-    assert found["a"][0].dtype == found["b"].x.dtype == torch.float32
-    assert found["a"][1][1] == "name"
-    assert found["b"].y == {"n": 3}
-    assert found["c"] is None
+    moved = to_device(batch, CPU, torch.float32)
+    assert list(moved) == ["a", "b", "c"]
+    assert type(moved["a"]) is tuple
+    assert type(moved["a"][1]) is list
+    assert type(moved["b"]) is Batch
+    assert moved["a"][0].dtype == moved["b"].x.dtype == torch.float32
+    assert moved["a"][1][1] == "name"
+    assert moved["b"].y == {"n": 3}
+    assert moved["c"] is None
     assert floats.dtype == torch.float64
 
 
@@ -92,8 +92,8 @@ META = torch.device("meta")
 @pytest.mark.parametrize("kind", [Graph, InPlace])
 @pytest.mark.parametrize("place", [lambda one: one, lambda one: (one, 1), lambda one: {"a": [one]}])
 def test_object_that_can_be_moved_is_moved_in_any_place(kind: type[Graph], place: Any) -> None:
-    found = to_device(place(kind(torch.ones(2, dtype=torch.float64))), META, torch.float32)
-    (graph,) = (leaf for leaf in leaves_of(found) if isinstance(leaf, Graph))
+    moved = to_device(place(kind(torch.ones(2, dtype=torch.float64))), META, torch.float32)
+    (graph,) = (leaf for leaf in leaves_of(moved) if isinstance(leaf, Graph))
     assert type(graph) in (kind, Graph)
     assert graph.x.is_meta
     assert graph.x.dtype == torch.float64
@@ -111,11 +111,11 @@ def test_container_that_moves_itself_is_not_taken_apart() -> None:
 
 def test_fields_of_a_dataclass_are_moved_without_making_it_again() -> None:
     given = Frozen(torch.ones(2, dtype=torch.float64), "a", [Derived(torch.ones(3))])
-    found = to_device(given, META, torch.float32)
-    assert (type(found), found.name, type(found.inner[0]), found.inner[0].size) == (Frozen, "a", Derived, 3)
-    assert found.x.is_meta
-    assert found.x.dtype == torch.float32
-    assert found.inner[0].x.is_meta
+    moved = to_device(given, META, torch.float32)
+    assert (type(moved), moved.name, type(moved.inner[0]), moved.inner[0].size) == (Frozen, "a", Derived, 3)
+    assert moved.x.is_meta
+    assert moved.x.dtype == torch.float32
+    assert moved.inner[0].x.is_meta
     assert not given.x.is_meta
     assert to_device(Frozen, META, torch.float32) is Frozen
 
@@ -123,7 +123,7 @@ def test_fields_of_a_dataclass_are_moved_without_making_it_again() -> None:
 def test_tensors_of_lists_tensors_in_their_order() -> None:
     a, b, c = torch.ones(1), torch.ones(2), torch.ones(3)
     nested = collections.OrderedDict(z=(a, "x", [b]), y=Batch(c, None))
-    assert [id(one) for one in tensors_of(nested)] == [id(a), id(b), id(c)]
+    assert [id(tensor) for tensor in tensors_of(nested)] == [id(a), id(b), id(c)]
     assert tensors_of("text") == []
 
 

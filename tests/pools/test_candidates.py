@@ -38,7 +38,7 @@ class Windows(Listing):
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
         assert stop is not None, "a large pool is never listed in one go"
         self.asked.append((start, stop))
-        return torch.tensor([one for one in self.ids if start <= one < stop], dtype=torch.int64)
+        return torch.tensor([sample for sample in self.ids if start <= sample < stop], dtype=torch.int64)
 
 
 @settings(deadline=None)
@@ -65,14 +65,14 @@ def test_chunks_against_a_brute_force_set(
         found.mask(taken[1::2])
         chunks = list(found.chunks(size))
         left = sorted(set(unlabeled) - set(taken))
-        assert [one for chunk in chunks for one in chunk.tolist()] == left
+        assert [sample for chunk in chunks for sample in chunk.tolist()] == left
         assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
         assert all(0 < len(chunk) <= size and chunk.dtype == torch.int64 for chunk in chunks)
         assert found.any() == bool(left)
         for sample in range(-2, n + 3):
             assert (sample in found) == (sample in left)
         assert found.among([*range(-2, n + 3), *far]) == set(left)
-        assert found.among(one for one in range(0, n, 3)) == set(range(0, n, 3)) & set(left)
+        assert found.among(sample for sample in range(0, n, 3)) == set(range(0, n, 3)) & set(left)
     finally:
         candidates._WINDOW, candidates._WORTH_LISTING = before
 
@@ -83,7 +83,7 @@ def test_ids_need_not_be_dense(ids: set[int], taken: set[int]) -> None:
     found.mask(taken)
     found.mask(list(ids)[:2])
     left = sorted(ids - taken - set(list(ids)[:2]))
-    assert [one for chunk in found.chunks(3) for one in chunk.tolist()] == left
+    assert [sample for chunk in found.chunks(3) for sample in chunk.tolist()] == left
 
 
 def test_a_tensor_pool_and_its_labels() -> None:

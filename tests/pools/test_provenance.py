@@ -22,7 +22,7 @@ class Shows:
 
     def shown(self, samples: Any) -> Any:
         self.calls += 1
-        return {name: [column[one] for one in samples] for name, column in self.columns.items()}
+        return {name: [column[sample] for sample in samples] for name, column in self.columns.items()}
 
 
 def test_values_are_read_in_one_call_and_numbers_are_those_of_python() -> None:

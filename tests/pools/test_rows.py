@@ -161,7 +161,7 @@ def test_memory_is_that_of_the_rows_asked_for_even_if_they_are_written_to(tmp_pa
 def test_consecutive_against_ranges(ids: list[int]) -> None:
     ranges = [range(first, last + 1) for first in range(10) for last in range(first, 10)]
     found = consecutive(torch.tensor(ids, dtype=torch.int64), 10)
-    assert found == next((slice(one.start, one.stop) for one in ranges if [*one] == ids), None)
+    assert found == next((slice(numbers.start, numbers.stop) for numbers in ranges if [*numbers] == ids), None)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2)])

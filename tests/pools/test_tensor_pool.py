@@ -96,9 +96,9 @@ def test_windows_of_unlabeled_ids_against_a_set(n: int, data: st.DataObject) -> 
     pool = TensorPool(torch.zeros(n, 1), torch.zeros(n), labeled=labeled)
     start, stop = data.draw(st.integers(0, n + 3)), data.draw(st.one_of(st.none(), st.integers(0, n + 3)))
     expected = sorted(set(range(start, n if stop is None else min(stop, n))) - set(labeled))
-    found = pool.unlabeled_indices(start, stop)
-    assert found.tolist() == expected
-    assert found.dtype == torch.int64
+    ids = pool.unlabeled_indices(start, stop)
+    assert ids.tolist() == expected
+    assert ids.dtype == torch.int64
     assert pool.unlabeled_indices().tolist() == sorted(set(range(n)) - set(labeled))
 
 

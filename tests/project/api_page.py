@@ -44,17 +44,19 @@ def written_below(name: str) -> str:
     for source in core():
         for node, after in zip(source.tree.body, source.tree.body[1:], strict=False):
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            if name in [one.id for one in targets if isinstance(one, ast.Name)] and isinstance(after, ast.Expr):
+            if name in [target.id for target in targets if isinstance(target, ast.Name)] and isinstance(
+                after, ast.Expr
+            ):
                 return inspect.cleandoc(str(ast.literal_eval(after.value)))
     return ""
 
 
 def protocols_sections() -> str:
     """Return the sections of the page of protocols."""
-    (source,) = [one for one in core() if one.module == "alcore.protocols"]
-    classes = [one for one in source.tree.body if isinstance(one, ast.ClassDef)]
-    found = [one for one in classes if any(ast.unparse(base).startswith("Protocol") for base in one.bases)]
-    return "".join(protocol_section(one) for one in found)
+    (source,) = [source_file for source_file in core() if source_file.module == "alcore.protocols"]
+    classes = [node for node in source.tree.body if isinstance(node, ast.ClassDef)]
+    found = [class_ for class_ in classes if any(ast.unparse(base).startswith("Protocol") for base in class_.bases)]
+    return "".join(protocol_section(node) for node in found)
 
 
 def protocol_section(protocol: ast.ClassDef) -> str:
@@ -62,7 +64,7 @@ def protocol_section(protocol: ast.ClassDef) -> str:
     rows = []
     for member, after in zip(protocol.body, [*protocol.body[1:], None], strict=True):
         if isinstance(member, ast.FunctionDef) and member.name != "__class_getitem__":
-            is_property = any(ast.unparse(one) == "property" for one in member.decorator_list)
+            is_property = any(ast.unparse(decorator) == "property" for decorator in member.decorator_list)
             text = member.name if is_property else f"{member.name}({arguments_of(member)})"
             rows.append((text, ast.get_docstring(member) or ""))
         elif isinstance(member, ast.AnnAssign):
@@ -75,11 +77,11 @@ def protocol_section(protocol: ast.ClassDef) -> str:
 
 def arguments_of(function: ast.FunctionDef) -> str:
     """Return the arguments of a method as a reader calls it: without `self`, types and the marks of their kinds."""
-    function.args.posonlyargs = [one for one in function.args.posonlyargs if one.arg != "self"]
-    function.args.args = [one for one in function.args.args if one.arg != "self"]
-    for one in ast.walk(function.args):
-        if isinstance(one, ast.arg):
-            one.annotation = None
+    function.args.posonlyargs = [argument for argument in function.args.posonlyargs if argument.arg != "self"]
+    function.args.args = [argument for argument in function.args.args if argument.arg != "self"]
+    for node in ast.walk(function.args):
+        if isinstance(node, ast.arg):
+            node.annotation = None
     return ast.unparse(function.args).replace(", /", "").removesuffix("/")
 
 

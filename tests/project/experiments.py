@@ -37,16 +37,16 @@ def begin() -> None:
     np.random.seed(99)
 
 
-def clouds(total: int, labelled: int, seed: int = 3) -> TensorPool:
-    """Return two clouds of points that overlap, of which the first few are labelled."""
+def clouds(total: int, labeled: int, seed: int = 3) -> TensorPool:
+    """Return two clouds of points that overlap, of which the first few are labeled."""
     draw = torch.Generator().manual_seed(seed)
     targets = torch.arange(total) % 2
     inputs = torch.randn(total, 2, generator=draw) + 1.5 * targets[:, None]
-    return TensorPool(inputs, targets, range(labelled))
+    return TensorPool(inputs, targets, range(labeled))
 
 
 class Net(torch.nn.Module):
-    """A learner with dropout, batch normalisation and steps of its own."""
+    """A learner with dropout, batch normalization and steps of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -277,15 +277,15 @@ class Rows:
 def tensors(root: Path) -> None:
     """Run with answers that are tensors, a pool of one's own, and another pool to choose from."""
     begin()
-    unlabelled, train = clouds(60, 0), Rows([])
+    unlabeled, train = clouds(60, 0), Rows([])
     for sample in range(12):
-        train.append(unlabelled.answer(sample))
+        train.append(unlabeled.answer(sample))
     Driver(
         configure(root, "tensors", max_active_learning_steps=6, checkpoint_interval=2, drop_last=False),
         torch.nn.Sequential(torch.nn.Linear(2, 6), torch.nn.Tanh(), torch.nn.Linear(6, 1)),
         c.StrategiesConfig(
             [Inventing(), ClassifierUQQuery(max_samples=2)], queue.Queue, Oracle(one_tensor=True),
-            [MeanOutput(), MeanOutput()], unlabeled_datapool=unlabelled,
+            [MeanOutput(), MeanOutput()], unlabeled_datapool=unlabeled,
         ),
         c.TrainingConfig(train, 3, optimizer_config=optimize()),
     ).run(train_step_fn=logits_step)  # fmt: skip

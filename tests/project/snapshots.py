@@ -37,7 +37,7 @@ def masked(value: Any, root: Path) -> Any:
             for key, one in value.items()
         }
     if isinstance(value, list):
-        return [masked(one, root) for one in value]
+        return [masked(member, root) for member in value]
     if not isinstance(value, str):
         return value
     value = value.replace(str(root), "<root>").replace(sys.prefix, "<prefix>")
@@ -68,13 +68,13 @@ def exported(folder: Path) -> dict[str, Any]:
     import numpy as np
     import safetensors
 
-    arrays = np.load(folder / "labelled.npz")
+    arrays = np.load(folder / "labeled.npz")
     tensors = safetensors.deserialize((folder / "model.safetensors").read_bytes())
     return {
         "names": sorted(path.name for path in folder.iterdir()),
         "info.json": json.loads((folder / "info.json").read_text()),
         "labels.csv": (folder / "labels.csv").read_text().splitlines(),
-        "labelled.npz": {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()},
+        "labeled.npz": {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()},
         "model.safetensors": {name: [one["dtype"], list(one["shape"])] for name, one in sorted(tensors)},
     }
 

@@ -55,9 +55,9 @@ def test_unknown_names_are_attribute_errors() -> None:
 # -- protocols ------------------------------------------------------------------------------------------
 
 CLASSES = [
-    one
-    for one in vars(protocols).values()
-    if inspect.isclass(one) and one.__module__ == "alcore.protocols" and getattr(one, "_is_protocol", False)
+    member
+    for member in vars(protocols).values()
+    if inspect.isclass(member) and member.__module__ == "alcore.protocols" and getattr(member, "_is_protocol", False)
 ]
 
 
@@ -72,4 +72,4 @@ def test_page_lists_the_members_of_each_protocol(protocol: type) -> None:
 
 
 def test_page_has_no_other_protocols() -> None:
-    assert set(re.findall(r"^## (\w+)$", PROTOCOLS, re.MULTILINE)) == {one.__name__ for one in CLASSES}
+    assert set(re.findall(r"^## (\w+)$", PROTOCOLS, re.MULTILINE)) == {cls.__name__ for cls in CLASSES}

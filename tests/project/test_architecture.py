@@ -42,8 +42,8 @@ OWN = {path.name for path in PLUGINS}
 
 def none(faults: Iterable[str]) -> None:
     """Fail with everything that was found."""
-    found = list(faults)
-    assert not found, "\n".join(["", *found])
+    faults_found = list(faults)
+    assert not faults_found, "\n".join(["", *faults_found])
 
 
 # -- who imports what -----------------------------------------------------------------------------------
@@ -52,10 +52,10 @@ def none(faults: Iterable[str]) -> None:
 def importers(files: list[Source], *forbidden: str) -> list[str]:
     """List the places where a module, or something below it, is imported."""
     return [
-        f"{source.at(one.line)} imports {one.module} {one.name}"
+        f"{source.at(statement.line)} imports {statement.module} {statement.name}"
         for source in files
-        for one in source.imports
-        if any(f"{one.module}.{one.name}.".startswith(f"{name}.") for name in forbidden)
+        for statement in source.imports
+        if any(f"{statement.module}.{statement.name}.".startswith(f"{name}.") for name in forbidden)
     ]
 
 
@@ -63,22 +63,22 @@ def test_core_does_not_import_its_root() -> None:
     """A circle through the root escapes import-linter, which looks at siblings; write the module's full name."""
     others = [source for source in core() if source.module != "alcore"]
     none(
-        source.at(one.line)
+        source.at(statement.line)
         for source in others
-        for one in source.imports
-        if one.module == "alcore" or one.module.startswith(".")
+        for statement in source.imports
+        if statement.module == "alcore" or statement.module.startswith(".")
     )
 
 
 def test_no_module_imports_the_package_that_it_is_in() -> None:
     """That is a circle through a package's ``__init__``, which is the parent of its modules and not a sibling."""
     none(
-        source.at(one.line)
+        source.at(statement.line)
         for source in core()
-        for one in source.imports
+        for statement in source.imports
         if source.path.name != "__init__.py"
-        and one.module == source.module.rpartition(".")[0] != "alcore"
-        and not (source.path.parent / f"{one.name}.py").exists()
+        and statement.module == source.module.rpartition(".")[0] != "alcore"
+        and not (source.path.parent / f"{statement.name}.py").exists()
     )
 
 
@@ -109,19 +109,19 @@ def test_plugin_imports_and_needs_no_other_plugin(package: Path) -> None:
     others = OWN - {package.name}
     none(importers(sources(package), *others))
     needed = tomllib.loads((package.parent / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert not [one for one in needed if one.replace("-", "_").startswith(tuple(others))]
-    assert any(one.startswith("alcore>=") for one in needed)
+    assert not [requirement for requirement in needed if requirement.replace("-", "_").startswith(tuple(others))]
+    assert any(requirement.startswith("alcore>=") for requirement in needed)
 
 
 def test_contract_against_circles_covers_each_plugin() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    (acyclic,) = (one for one in settings["contracts"] if one["type"] == "acyclic_siblings")
+    (acyclic,) = (contract for contract in settings["contracts"] if contract["type"] == "acyclic_siblings")
     assert set(settings["root_packages"]) == set(acyclic["ancestors"]) == {"alcore", *OWN}
 
 
 def texts(source: Source) -> list[str]:
     """List the constants of a file that are text."""
-    return [one.value for one in source.nodes if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return [node.value for node in source.nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
 
 # -- one Driver, and what its parts and plugins see of it -----------------------------------------------
@@ -129,23 +129,31 @@ def texts(source: Source) -> list[str]:
 
 def test_driver_is_one_class_in_one_file() -> None:
     assert alcore.Driver.__bases__ == (object,)
-    functions = [one for one in vars(alcore.Driver).values() if inspect.isfunction(one)]
-    assert {one.__module__ for one in functions} == {"alcore.driver.driver"}
+    functions = [function for function in vars(alcore.Driver).values() if inspect.isfunction(function)]
+    assert {function.__module__ for function in functions} == {"alcore.driver.driver"}
 
 
 def test_no_part_of_the_driver_is_given_the_driver() -> None:
     """Each is given what it uses. What is called `driver` or `context` elsewhere is the RunContext of plugins."""
-    parts = [one for one in core() if one.package == "driver" and one.path.name not in ("driver.py", "__init__.py")]
+    parts = [
+        source
+        for source in core()
+        if source.package == "driver" and source.path.name not in ("driver.py", "__init__.py")
+    ]
     assert parts
-    arguments = [(one.at(node.lineno), node.arg) for one in parts for node in one.nodes if isinstance(node, ast.arg)]
+    arguments = [
+        (source.at(node.lineno), node.arg) for source in parts for node in source.nodes if isinstance(node, ast.arg)
+    ]
     none(place for place, name in arguments if name in ("driver", "_driver", "context"))
-    none(one.module for one in parts if "Driver" in names_in(one))
+    none(source.module for source in parts if "Driver" in names_in(source))
 
 
 def test_run_context_is_named_only_where_plugins_are_called() -> None:
     allowed = ("protocols", "hookspecs", "strategies", "inference")
-    others = [one for one in core() if one.package not in allowed and one.module != "alcore.plugins.listeners"]
-    none(one.module for one in others if {"RunContext", "InferenceContext"} & names_in(one))
+    others = [
+        source for source in core() if source.package not in allowed and source.module != "alcore.plugins.listeners"
+    ]
+    none(other.module for other in others if {"RunContext", "InferenceContext"} & names_in(other))
 
 
 def test_no_bound_is_pythons_recursion_limit() -> None:
@@ -162,7 +170,9 @@ def test_no_bound_is_pythons_recursion_limit() -> None:
 
 def names_in(source: Source) -> set[str]:
     """Return the names that are used, imported, or written as text in an annotation or a cast."""
-    used = {one.id for one in source.nodes if isinstance(one, ast.Name)} | {one.name for one in source.imports}
+    used = {node.id for node in source.nodes if isinstance(node, ast.Name)} | {
+        statement.name for statement in source.imports
+    }
     types = [text for text in texts(source) if re.fullmatch(r"[\w.]+(\[.*\])?( \| .*)?", text)]
     return used | {word for text in types for word in re.findall(r"\w+", text)}
 
@@ -229,12 +239,12 @@ def test_each_member_of_run_context_has_a_user() -> None:
 
 def users_of(member: str) -> list[str]:
     """List who reads a member of what is called driver or context, and the pages that name it."""
-    homes = {"alcore.strategies": [one for one in core() if one.module == "alcore.strategies"]}
+    homes = {"alcore.strategies": [source for source in core() if source.package == "strategies"]}
     homes |= {path.name: sources(path) for path in PLUGINS}
     found = []
     for home, files in homes.items():
-        reads = (one for source in files for one in source.nodes if isinstance(one, ast.Attribute))
-        if any(one.attr == member and re.search(r"(driver|context)$", ast.unparse(one.value)) for one in reads):
+        reads = (node for source in files for node in source.nodes if isinstance(node, ast.Attribute))
+        if any(node.attr == member and re.search(r"(driver|context)$", ast.unparse(node.value)) for node in reads):
             found.append(home)
     for page in ("docs/specification.md", "docs/from-physicsnemo.md"):
         text = (ROOT / page).read_text(encoding="utf-8") if (ROOT / page).exists() else ""
@@ -255,8 +265,12 @@ OF_OTHER_OBJECTS = {
 
 def test_optional_members_are_written_in_the_protocols() -> None:
     """What core looks for by name, and does without where it is missing, stands in `alcore.protocols`."""
-    classes = [one for one in vars(protocols).values() if inspect.isclass(one) and one.__module__ == "alcore.protocols"]
-    written = {name for one in classes for name in (*vars(one), *vars(one).get("__annotations__", {}))}
+    classes = [
+        member
+        for member in vars(protocols).values()
+        if inspect.isclass(member) and member.__module__ == "alcore.protocols"
+    ]
+    written = {name for class_ in classes for name in (*vars(class_), *vars(class_).get("__annotations__", {}))}
     none(
         f"{source.at(line)} {name}"
         for source in core()
@@ -276,6 +290,23 @@ def test_what_pools_offer_is_looked_for_in_one_place() -> None:
         if source.package not in ("pools", "alcore_testing")
         for line, name in looked_for(source.tree)
         if name in options - others
+    )
+
+
+def test_what_label_strategies_offer_is_looked_for_in_one_place() -> None:
+    """Everybody else calls the functions of `alcore.strategies`, which say what holds where a member is missing."""
+    classes = {name: one for name, one in vars(protocols).items() if getattr(one, "_is_protocol", False)}
+    options = set().union(
+        *(members_of(one) for name, one in classes.items() if re.search("Label(Strategy)?Options$", name))
+    )
+    assert {"cost", "labels_by_id", "idempotent", "poll"} <= options
+    homes = ("alcore.strategies.label_options", "alcore.pools.offers")  # pools have `cost` and `costs_of`, too
+    none(
+        f"{source.at(line)} {name}"
+        for source in [*core(), *plugins()]
+        if source.module not in homes and source.package != "alcore_testing"
+        for line, name in looked_for(source.tree)
+        if name in options
     )
 
 
@@ -325,12 +356,14 @@ def test_private_names_stay_in_their_package() -> None:
     faults = []
     for source in [*core(), *plugins()]:
         home = [source.package] if source.package in OWN else ["alcore", source.package]
-        imports = (one for one in source.imports if one.module.split(".")[: len(home)] != home)
-        faults += [f"{source.at(one.line)} {one.name}" for one in imports if is_private(one.name)]
-        reads = [one for one in source.nodes if isinstance(one, ast.Attribute) and is_private(one.attr)]
-        foreign = [one for one in reads if one.attr not in defined_in(source.package)]
+        imports = (statement for statement in source.imports if statement.module.split(".")[: len(home)] != home)
+        faults += [
+            f"{source.at(statement.line)} {statement.name}" for statement in imports if is_private(statement.name)
+        ]
+        reads = [node for node in source.nodes if isinstance(node, ast.Attribute) and is_private(node.attr)]
+        foreign = [node for node in reads if node.attr not in defined_in(source.package)]
         of_library = re.compile(OF_LIBRARIES.get(source.package, "(?!)"))
-        faults += [f"{source.at(one.lineno)} {one.attr}" for one in foreign if not of_library.fullmatch(one.attr)]
+        faults += [f"{source.at(node.lineno)} {node.attr}" for node in foreign if not of_library.fullmatch(node.attr)]
     none(faults)
 
 
@@ -338,14 +371,14 @@ def not_public(tree: ast.AST) -> list[tuple[int, str]]:
     """List what is imported of core, or read as ``alcore.<name>``, and is not public."""
     found = []
     root = {*public_names("alcore"), *WORDS, "__version__"}
-    for one in imports_of(tree):
-        words = one.module.split(".")
+    for statement in imports_of(tree):
+        words = statement.module.split(".")
         if words[0] != "alcore":
             continue
         if len(words) > 2 or (len(words) == 2 and words[1] not in WORDS):
-            found.append((one.line, one.module))
-        elif one.name and one.name not in (root if len(words) == 1 else public_names(one.module)):
-            found.append((one.line, f"{one.module}.{one.name}"))
+            found.append((statement.line, statement.module))
+        elif statement.name and statement.name not in (root if len(words) == 1 else public_names(statement.module)):
+            found.append((statement.line, f"{statement.module}.{statement.name}"))
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id="alcore"), attr=name) if name not in root:
@@ -362,7 +395,9 @@ def test_plugins_and_examples_use_what_is_public() -> None:
 
 
 def test_benchmarks_use_what_is_public() -> None:
-    users = [one for one in sources(ROOT / "benchmarks") if one.path.name != "clock.py"]  # it times the store itself
+    users = [
+        source for source in sources(ROOT / "benchmarks") if source.path.name != "clock.py"
+    ]  # it times the store itself
     none(f"{source.at(line)} {name}" for source in users for line, name in not_public(source.tree))
 
 
@@ -440,7 +475,7 @@ def test_imports_are_found_wherever_they_stand() -> None:
         "import a.b\nfrom c import d as e\nif TYPE_CHECKING:\n    from f.g import h\n"
         "def i():\n    from j import k\ntry:\n    import m\nexcept ImportError:\n    from . import n\n"
     )
-    found = {(one.module, one.name) for one in imports_of(tree)}
+    found = {(statement.module, statement.name) for statement in imports_of(tree)}
     assert found == {("a.b", ""), ("c", "d"), ("f.g", "h"), ("j", "k"), ("m", ""), (".", "n")}
 
 

@@ -27,7 +27,7 @@ ELSEWHERE = {
 
 def class_of(component: str) -> type:
     """Return the class of a component, wherever it is."""
-    modules = [f"alcore.driver.{one.name}" for one in pkgutil.iter_modules(alcore.driver.__path__)]
+    modules = [f"alcore.driver.{module.name}" for module in pkgutil.iter_modules(alcore.driver.__path__)]
     for name in [ELSEWHERE[component]] if component in ELSEWHERE else modules:
         found = vars(importlib.import_module(name)).get(component)
         if isinstance(found, type) and found.__module__ == name:
@@ -38,7 +38,7 @@ def class_of(component: str) -> type:
 @pytest.mark.parametrize(("component", "given"), COMPONENTS)
 def test_component_is_given_what_the_page_says(component: str, given: str) -> None:
     parameters = list(inspect.signature(class_of(component)).parameters)
-    assert parameters == [one.strip() for one in given.split(",") if one.strip()]
+    assert parameters == [parameter.strip() for parameter in given.split(",") if parameter.strip()]
 
 
 @pytest.mark.parametrize("module", ["driver", "parts", "lifecycle"])
@@ -60,7 +60,7 @@ def test_page_lists_the_states_of_a_run() -> None:
 
 
 def test_page_names_every_package_and_module_of_core() -> None:
-    top = {one.name for one in pkgutil.iter_modules([str(ROOT / "alcore")])} - {"__main__"}
+    top = {module.name for module in pkgutil.iter_modules([str(ROOT / "alcore")])} - {"__main__"}
     table = PAGE[PAGE.index("| package or module |") : PAGE.index("A plugin is a distribution")]
     rows = [row.split("|")[1] for row in table.splitlines()[2:] if row.startswith("|")]
     named = {word for row in rows for word in re.findall(r"`(\w+)`", row)}

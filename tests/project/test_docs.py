@@ -30,15 +30,15 @@ def text_of(page: Path) -> str:
 
 def none(faults: Iterable[str]) -> None:
     """Fail with everything that was found."""
-    found = list(faults)
-    assert not found, "\n".join(["", *found])
+    faults_found = list(faults)
+    assert not faults_found, "\n".join(["", *faults_found])
 
 
 @functools.cache
 def functions_in(path: str) -> set[str]:
     """Return the test functions of a file, those of its classes as ``Class::test``."""
     tree = ast.parse(text_of(ROOT / path)) if (ROOT / path).is_file() else ast.Module([], [])
-    classes = [(f"{one.name}::", one.body) for one in tree.body if isinstance(one, ast.ClassDef)]
+    classes = [(f"{node.name}::", node.body) for node in tree.body if isinstance(node, ast.ClassDef)]
     return {
         f"{owner}{one.name}"
         for owner, body in [("", tree.body), *classes]

@@ -103,7 +103,7 @@ def test_labels_of_coarse_meshes_cost_a_quarter_and_are_asked_for_more(tmp_path:
     words = ("--steps", "2", "--metrology", "fields", "--set", "training.max_training_epochs=30")
     run_example(FOLDER, "fidelity.toml", "--allow-code", "--query", "max-variance", *words, root=tmp_path)
     asked = Run(tmp_path / "example").requests(1)
-    meshes = [json.loads(one["fidelity"]) for one in asked]
+    meshes = [json.loads(row["fidelity"]) for row in asked]
     assert len(asked) == 30
-    assert [one["cost"] for one in asked] == [4.0 ** (mesh - 3) for mesh in meshes]
+    assert [row["cost"] for row in asked] == [4.0 ** (mesh - 3) for mesh in meshes]
     assert meshes.count(1) > meshes.count(2) >= meshes.count(3)

@@ -35,14 +35,15 @@ def test_without_heat_the_yield_is_that_of_the_closed_form(
 
 def test_heat_makes_it_faster(reactor: ModuleType) -> None:
     dilute, strong = (
-        reactor.yield_of_b({"temperature": 320.0, "time": 100.0, "concentration": one}) for one in (0.1, 2.0)
+        reactor.yield_of_b({"temperature": 320.0, "time": 100.0, "concentration": concentration})
+        for concentration in (0.1, 2.0)
     )
     assert 0 < dilute < strong < 1
 
 
 def test_a_few_steps_of_the_reactor(tmp_path: Path) -> None:
     settings = ("data.space.validation=40", "training.max_training_epochs=200")
-    flags = [word for one in settings for word in ("--set", one)]
+    flags = [word for setting in settings for word in ("--set", setting)]
     records = run_example(FOLDER, "reactor.toml", "--allow-code", "--steps", "4", *flags, root=tmp_path)
     assert [record["train_samples"] for record in records] == [15, 20, 25, 30]
     assert all(record["on"] == "validation" and record["samples"] == 40 for record in records)

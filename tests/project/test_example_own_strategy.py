@@ -18,7 +18,7 @@ def install(target: Path) -> None:
     shutil.copytree(EXAMPLES / "own_strategy" / name, target / name)
     metadata = target / f"{name}-{project['version']}.dist-info"
     metadata.mkdir()
-    needs = "".join(f"Requires-Dist: {one}\n" for one in project["dependencies"])
+    needs = "".join(f"Requires-Dist: {requirement}\n" for requirement in project["dependencies"])
     (metadata / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n{needs}"
     )

@@ -24,7 +24,7 @@ def comparison_of(table: Path | str) -> Comparison:
 @pytest.mark.parametrize("table", TABLES, ids=str)
 def test_the_page_of_an_example_has_the_verdict_of_its_curves(table: Path) -> None:
     page = one_line(EXAMPLES / table.parent / "README.md")
-    for verdict in [one for axis in comparison_of(table).axes for one in axis.verdicts.values()]:
+    for verdict in [judged for axis in comparison_of(table).axes for judged in axis.verdicts.values()]:
         assert verdict.sentence in page
         assert verdict.outcome != "too few seeds"
     picture = EXAMPLES / table.with_suffix(".png")

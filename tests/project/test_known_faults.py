@@ -83,7 +83,7 @@ def everything_becomes_float() -> Iterator[None]:
     def place(batch: Any, device: Any, dtype: Any) -> Any:
         if isinstance(batch, torch.Tensor):
             return batch.to(device, dtype)
-        return type(batch)(place(one, device, dtype) for one in batch)
+        return type(batch)(place(part, device, dtype) for part in batch)
 
     with mock.patch.object(loader, "to_device", place):
         yield

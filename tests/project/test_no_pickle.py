@@ -45,7 +45,7 @@ def faults(
                 yield name
             case ast.keyword(arg=name, value=value) if name in MAY_BE_FALSE and ast.unparse(value) != "False":
                 yield f"{name}={ast.unparse(value)}"
-            case ast.Dict(keys=keys) if MAY_BE_FALSE & {one.value for one in keys if isinstance(one, ast.Constant)}:
+            case ast.Dict(keys=keys) if MAY_BE_FALSE & {key.value for key in keys if isinstance(key, ast.Constant)}:
                 yield ast.unparse(node)
             case ast.Call(func=ast.Name(id="getattr"), args=[owner, ast.Constant(value=str(name)), *_]):
                 if HOLDS_ANY_OBJECT.fullmatch(name) or f"{ast.unparse(owner)}.{name}" in BANNED:
@@ -56,7 +56,7 @@ def faults(
                 yield "import_module"
         inside, known = function, parameters
         if isinstance(node, ast.FunctionDef):
-            inside, known = node.name, frozenset(one.arg for one in (*node.args.args, *node.args.kwonlyargs))
+            inside, known = node.name, frozenset(argument.arg for argument in (*node.args.args, *node.args.kwonlyargs))
         yield from faults(node, module, inside, known)
 
 
@@ -65,8 +65,10 @@ def is_ours(name: ast.expr) -> bool:
 
 
 def test_no_source_can_run_code_of_strangers() -> None:
-    found = [f"{one.module}: {fault}" for one in [*core(), *plugins()] for fault in faults(one.tree, one.module)]
-    assert not found, "\n".join(found)
+    faults_found = [
+        f"{source.module}: {fault}" for source in [*core(), *plugins()] for fault in faults(source.tree, source.module)
+    ]
+    assert not faults_found, "\n".join(faults_found)
 
 
 @pytest.mark.parametrize(

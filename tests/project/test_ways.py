@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 WAYS = Path(__file__).with_name("ways.py")
-PLUGINS = {one.name for one in (Path(__file__).parents[2] / "plugins").iterdir()}
+PLUGINS = {path.name for path in (Path(__file__).parents[2] / "plugins").iterdir()}
 MEANT = json.loads(WAYS.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def test_no_way_is_longer_than_it_is_meant_to_be() -> None:
     others = {
-        one.dist.name for one in importlib.metadata.entry_points(group="alcore") if one.dist is not None
+        entry_point.dist.name
+        for entry_point in importlib.metadata.entry_points(group="alcore")
+        if entry_point.dist is not None
     } - PLUGINS
     if others:
         pytest.skip(f"each plugin that is looked at counts, and {', '.join(sorted(others))} is installed too")

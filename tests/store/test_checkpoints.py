@@ -34,22 +34,22 @@ def test_state_comes_back(tmp_path: Path) -> None:
         "complex": torch.ones(2, dtype=torch.complex128),
     }
     published = checkpoints.publish(tmp_path, "first", state)
-    found = checkpoints.load(tmp_path / published.file, published.sha256)
+    checkpoint = checkpoints.load(tmp_path / published.file, published.sha256)
     assert published.bytes == (tmp_path / "first.safetensors").stat().st_size
-    assert torch.equal(found["model"]["w"], state["model"]["w"])
-    assert found["model"]["b"].dtype == torch.bool
-    assert found["model"]["e"].shape == (0, 2)
-    assert torch.equal(found["optimizer"]["state"][0]["step"], torch.tensor(3.0))
-    assert found["optimizer"]["betas"] == (0.9, float("inf"))
-    assert torch.equal(found["half"], state["half"])
-    assert torch.equal(found["complex"], state["complex"])
+    assert torch.equal(checkpoint["model"]["w"], state["model"]["w"])
+    assert checkpoint["model"]["b"].dtype == torch.bool
+    assert checkpoint["model"]["e"].shape == (0, 2)
+    assert torch.equal(checkpoint["optimizer"]["state"][0]["step"], torch.tensor(3.0))
+    assert checkpoint["optimizer"]["betas"] == (0.9, float("inf"))
+    assert torch.equal(checkpoint["half"], state["half"])
+    assert torch.equal(checkpoint["complex"], state["complex"])
 
 
 def test_order_of_keys_is_kept(tmp_path: Path) -> None:
     checkpoints.publish(tmp_path, "c", {"z": {"b": 1, "a": torch.zeros(1), "10": 2, "9": 3}, "y": 0})
-    found = checkpoints.load(tmp_path / "c.safetensors")
-    assert list(found) == ["z", "y"]
-    assert list(found["z"]) == ["b", "a", "10", "9"]
+    checkpoint = checkpoints.load(tmp_path / "c.safetensors")
+    assert list(checkpoint) == ["z", "y"]
+    assert list(checkpoint["z"]) == ["b", "a", "10", "9"]
 
 
 def test_tensors_have_the_names_of_their_places_and_the_rest_is_one_header_key(tmp_path: Path) -> None:
@@ -64,9 +64,9 @@ def test_tied_tensors_are_written_once(tmp_path: Path) -> None:
     published = checkpoints.publish(tmp_path, "c", {"model": {"a": weight, "b": weight, "c": weight.detach()}})
     assert [name for name in header_of(tmp_path / "c.safetensors") if name != "__metadata__"] == ["model.a"]
     assert published.bytes < 1.5 * weight.numel() * 4
-    found = checkpoints.load(tmp_path / "c.safetensors")["model"]
-    assert all(torch.equal(found[name], weight) for name in "abc")
-    assert found["a"].data_ptr() == found["b"].data_ptr()
+    checkpoint = checkpoints.load(tmp_path / "c.safetensors")["model"]
+    assert all(torch.equal(checkpoint[name], weight) for name in "abc")
+    assert checkpoint["a"].data_ptr() == checkpoint["b"].data_ptr()
 
 
 def test_views_of_one_storage_are_all_kept(tmp_path: Path) -> None:
@@ -86,10 +86,10 @@ def test_views_of_one_storage_are_all_kept(tmp_path: Path) -> None:
         "other_empty": base[:0].reshape(0, 4),
     }
     checkpoints.publish(tmp_path, "c", state)
-    found = checkpoints.load(tmp_path / "c.safetensors")
+    checkpoint = checkpoints.load(tmp_path / "c.safetensors")
     for name, tensor in state.items():
-        assert found[name].dtype == tensor.dtype, name
-        assert torch.equal(found[name], tensor), name
+        assert checkpoint[name].dtype == tensor.dtype, name
+        assert torch.equal(checkpoint[name], tensor), name
 
 
 def test_small_view_is_stored_without_its_whole_storage(tmp_path: Path) -> None:
@@ -100,9 +100,9 @@ def test_small_view_is_stored_without_its_whole_storage(tmp_path: Path) -> None:
 def test_conjugate_is_not_an_alias(tmp_path: Path) -> None:
     value = torch.tensor([1 + 2j, 3 - 1j])
     checkpoints.publish(tmp_path, "c", {"a": value, "b": value.conj()})
-    found = checkpoints.load(tmp_path / "c.safetensors")
-    assert torch.equal(found["a"], value)
-    assert torch.equal(found["b"], value.conj())
+    checkpoint = checkpoints.load(tmp_path / "c.safetensors")
+    assert torch.equal(checkpoint["a"], value)
+    assert torch.equal(checkpoint["b"], value.conj())
 
 
 def test_original_tensor_is_not_changed(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_named_file_with_another_content_is_not_replaced(tmp_path: Path) -> None
             published = staged.publish(named)
         assert published.file == f"{file}.safetensors"
         named[published.file] = published.sha256
-    assert {one.name for one in tmp_path.iterdir()} == set(named)
+    assert {path.name for path in tmp_path.iterdir()} == set(named)
     for file, sha256 in named.items():
         checkpoints.load(tmp_path / file, sha256)
 
@@ -187,7 +187,7 @@ def test_named_file_with_another_content_is_not_replaced(tmp_path: Path) -> None
 def test_unnamed_file_is_replaced(tmp_path: Path) -> None:
     first = checkpoints.publish(tmp_path, "c", {"a": 1})
     assert checkpoints.publish(tmp_path, "c", {"a": 2}).file == first.file
-    assert [one.name for one in tmp_path.iterdir()] == [first.file]
+    assert [path.name for path in tmp_path.iterdir()] == [first.file]
 
 
 def test_two_processes_that_write_one_checkpoint_write_two_files(tmp_path: Path) -> None:

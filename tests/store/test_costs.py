@@ -31,7 +31,7 @@ def label(request: Request, cost: float) -> AcceptedLabel:
 
 def ask(store: RunStore, step: int, count: int, cost: float) -> list[Request]:
     requests = [Request(request_id("r", step, place), step, place, 100 * step + place) for place in range(count)]
-    asked = [AskedRequest(one, one.item, "q", None, one.ordinal, cost) for one in requests]
+    asked = [AskedRequest(request, request.item, "q", None, request.ordinal, cost) for request in requests]
     store.commit_query(step, asked, [], "")
     return requests
 
@@ -54,13 +54,13 @@ def test_sums_are_exact_and_the_same_when_the_run_was_resumed(store: RunStore) -
         requests = ask(store, step, 5, cost=0.1)
         generator.shuffle(requests)
         with store.answering(step) as writer:
-            for one in requests[:4]:
+            for request in requests[:4]:
                 cost = generator.choice(COSTS)
-                if one is requests[0]:
-                    writer.refuse(one.id, "", "is down", kind="timeout", cost=cost)
-                    writer.give_up(one.id)
+                if request is requests[0]:
+                    writer.refuse(request.id, "", "is down", kind="timeout", cost=cost)
+                    writer.give_up(request.id)
                 else:
-                    writer.accept(one, label(one, cost))
+                    writer.accept(request, label(request, cost))
                     labels += 1
                 paid, answers = paid + Fraction(cost), answers + 1
         expected = float(paid + (step + 1) * Fraction(0.1))  # one of each step is open

@@ -66,8 +66,8 @@ def test_run_that_is_being_built_is_not_unfinished(tmp_path: Path) -> None:
             assert unfinished_runs(tmp_path) == []
         lock.release()
         other.kill()
-    assert [one.name.split(".")[2] for one in remove_unfinished_runs(tmp_path)] == ["other"]
-    assert [one.name for one in tmp_path.iterdir()] == ["r1"]
+    assert [path.name.split(".")[2] for path in remove_unfinished_runs(tmp_path)] == ["other"]
+    assert [path.name for path in tmp_path.iterdir()] == ["r1"]
 
 
 def test_hidden_folder_without_a_lock_is_unfinished_after_a_minute(tmp_path: Path) -> None:
@@ -85,4 +85,4 @@ def test_creation_leaves_no_descriptor_open(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), appearing_run(tmp_path, "r2"):
         raise ZeroDivisionError
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert [one.name for one in tmp_path.iterdir()] == ["r1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["r1"]

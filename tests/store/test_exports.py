@@ -48,7 +48,7 @@ def strict(path: Path) -> Any:
 def test_export_is_the_log_and_a_file_for_each_strategy(tmp_path: Path, database: Database) -> None:
     fill(database)
     write(database, tmp_path)
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["driver_log.json", "f1.json", "other-2.json", "run.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["driver_log.json", "f1.json", "other-2.json", "run.db"]
     assert strict(tmp_path / "driver_log.json") == {
         "seed": 3,
         "steps": [{"step": 2, "seconds": {"query": 0.5}}, {"step": 10, "seconds": {"query": 0.5}}],
@@ -76,6 +76,6 @@ def test_export_of_an_empty_run(tmp_path: Path, database: Database) -> None:
 def test_second_export_gives_the_same_bytes(tmp_path: Path, database: Database) -> None:
     fill(database)
     write(database, tmp_path)
-    before = {one.name: one.read_bytes() for one in tmp_path.glob("*.json")}
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
     write(database, tmp_path)
-    assert {one.name: one.read_bytes() for one in tmp_path.glob("*.json")} == before
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.json")} == before

@@ -30,7 +30,7 @@ def test_older_file_is_replaced(tmp_path: Path, durable: bool) -> None:
     for text in ("a long first text", "é"):
         write_whole(tmp_path / "a.txt", text, durable=durable)
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "é"
-    assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o644
 
 
@@ -46,7 +46,7 @@ def test_error_leaves_the_older_file_as_it_was(
     with pytest.raises(OSError, match="disk full"):
         write_whole(tmp_path / "a.txt", "new", durable=True)
     assert (tmp_path / "a.txt").read_text() == "old"
-    assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_fsync_leaves_no_descriptor_open(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_leftover_of_a_killed_process_is_replaced(tmp_path: Path) -> None:
     (tmp_path / ".a.txt.part").symlink_to(tmp_path / "mine")
     write_whole(tmp_path / "a.txt", "text", durable=False)
     assert (tmp_path / "mine").read_text() == "mine"
-    assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"a.txt": "text", "mine": "mine"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "text", "mine": "mine"}
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:

@@ -120,4 +120,4 @@ def test_no_statement_of_a_step_scans_a_table_that_grows(
     build(max_active_learning_steps=4, plugins=[statements, AsksForCosts()], **settings(budget)).run()
     assert len(statements.plans) > 20
     scans = [one for one, plan in statements.plans.items() if any(SCAN.search(line) for line in plan)]
-    assert [one for one in scans if "ORDER BY rowid DESC LIMIT" not in one] == []  # which ends after a few rows
+    assert [scan for scan in scans if "ORDER BY rowid DESC LIMIT" not in scan] == []  # which ends after a few rows

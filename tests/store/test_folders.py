@@ -31,7 +31,7 @@ def test_folder_appears_whole_by_one_rename(tmp_path: Path) -> None:
         (hidden / "inner").mkdir()
         (hidden / "inner" / "file").write_text("content")
         assert not target.exists()
-    assert [str(one.relative_to(tmp_path)) for one in sorted(tmp_path.rglob("*"))] == [
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == [
         "new", "new/out", "new/out/inner", "new/out/inner/file",
     ]  # fmt: skip
 
@@ -43,8 +43,8 @@ def test_folder_that_a_killed_process_left_is_removed_by_the_next_one(tmp_path: 
     (left,) = tmp_path.iterdir()  # the second one has removed what the first one left
     assert (left / "half").exists()
     others = [tmp_path / ".out.notmine.part", tmp_path / ".other.0123abcd.part"]
-    for one in others:
-        one.mkdir()
+    for other in others:
+        other.mkdir()
     (tmp_path / ".out.0123abcd.part").symlink_to(others[0])
     with appearing_folder(target):
         pass
@@ -66,7 +66,7 @@ def test_folder_that_another_process_is_making_stays(tmp_path: Path) -> None:
 
         with pytest.raises(UsageError, match="exists already"):
             make_it_too()
-    assert [one.name for one in target.iterdir()] == ["half"]
+    assert [path.name for path in target.iterdir()] == ["half"]
     assert list(tmp_path.iterdir()) == [target]
 
 

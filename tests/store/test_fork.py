@@ -131,28 +131,28 @@ def tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
     times = {"arrived", "seconds"}
     return {
         table: [
-            {name: value for name, value in dict(one).items() if name not in times and "digest" not in name}
-            for one in Run(folder).read(f"SELECT * FROM {table} ORDER BY {order}")
+            {name: value for name, value in dict(row).items() if name not in times and "digest" not in name}
+            for row in Run(folder).read(f"SELECT * FROM {table} ORDER BY {order}")
         ]
         for table, order in TABLES.items()
     }
 
 
 def without_ids(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    place = {one["id"]: f"{one['step']}/{one['ordinal']}" for one in rows["requests"]}
+    place = {request["id"]: f"{request['step']}/{request['ordinal']}" for request in rows["requests"]}
     pattern = re.compile("|".join(place))
 
     def named(value: Any) -> Any:
         return pattern.sub(lambda found: place[found[0]], value) if isinstance(value, str) else value
 
     return {
-        table: [{name: named(value) for name, value in one.items()} for one in content]
+        table: [{name: named(value) for name, value in row.items()} for row in content]
         for table, content in rows.items()
     }
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(one.relative_to(folder)): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def checkpoint_files(folder: Path) -> dict[str, bytes]:
@@ -174,17 +174,17 @@ def test_fork_is_what_was_committed_and_goes_on_as_the_run_itself(make: Make, na
     whole = make("whole", Snapshots(), **settings)
     whole.run()
     root, expected = whole.log_dir.parent, without_ids(tables(whole.log_dir))
-    assert {one["state"] for one in expected["requests"]} == {"open", "labeled", "failed"}
+    assert {request["state"] for request in expected["requests"]} == {"open", "labeled", "failed"}
     for step in range(5):
         made = fork_run(Run(whole.log_dir), step, run_id=f"fork-{step}")
         assert made.folder == root / f"fork-{step}"
         assert made.warnings == []
         then = tables(root / f"at-{step}")
         if name == "thinned":  # what has been dropped since is not to be had any more
-            named = {one["file"] for one in expected["checkpoints"]}
-            then["checkpoints"] = [one for one in then["checkpoints"] if one["file"] in named]
+            named = {checkpoint["file"] for checkpoint in expected["checkpoints"]}
+            then["checkpoints"] = [checkpoint for checkpoint in then["checkpoints"] if checkpoint["file"] in named]
         assert tables(made.folder) == then
-        assert set(checkpoint_files(made.folder)) == {one["file"] for one in then["checkpoints"]}
+        assert set(checkpoint_files(made.folder)) == {checkpoint["file"] for checkpoint in then["checkpoints"]}
         assert checkpoint_files(made.folder).items() <= checkpoint_files(root / f"at-{step}").items()
         meta = Run(made.folder).meta()
         assert (meta["status"], meta["forked_from"], meta["forked_at"]) == ("interrupted", "whole", step)
@@ -204,7 +204,7 @@ def test_fork_is_what_was_committed_and_goes_on_as_the_run_itself(make: Make, na
 def test_every_table_is_compared(make: Make) -> None:
     whole = make("whole", max_active_learning_steps=0)
     whole.run()
-    tables = {one["name"] for one in Run(whole.log_dir).read("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = {row["name"] for row in Run(whole.log_dir).read("SELECT name FROM sqlite_master WHERE type = 'table'")}
     others = {"run", "writer", "digests"}
     assert tables == {*TABLES, *others}, "say in alcore.store.transfer.copy_until what a fork keeps of a new table"
 
@@ -216,8 +216,8 @@ def test_old_requests_keep_their_ids_and_new_ones_get_their_own(make: Make) -> N
     again = make("fork")
     again.restore()
     again.run()
-    ids = [{one["id"] for one in Run(folder).requests()} for folder in (whole.log_dir, made.folder)]
-    assert ids[0] & ids[1] == {one["id"] for step in (0, 1) for one in Run(whole.log_dir).requests(step)}
+    ids = [{request["id"] for request in Run(folder).requests()} for folder in (whole.log_dir, made.folder)]
+    assert ids[0] & ids[1] == {request["id"] for step in (0, 1) for request in Run(whole.log_dir).requests(step)}
     assert len(ids[0]) == len(ids[1])
 
 
@@ -225,11 +225,11 @@ def test_nothing_of_later_steps_is_left_in_the_database_file(make: Make) -> None
     whole = make("whole")
     whole.run()
     made = fork_run(Run(whole.log_dir), 0)
-    later = {one["id"] for step in range(1, 5) for one in Run(whole.log_dir).requests(step)}
+    later = {request["id"] for step in range(1, 5) for request in Run(whole.log_dir).requests(step)}
     content = (made.folder / "run.db").read_bytes()
     assert later
-    assert not [one for one in later if one.encode() in content]
-    assert [tuple(one) for one in Run(made.folder).read("PRAGMA freelist_count")] == [(0,)]
+    assert not [text for text in later if text.encode() in content]
+    assert [tuple(row) for row in Run(made.folder).read("PRAGMA freelist_count")] == [(0,)]
 
 
 def test_fork_has_the_folder_of_a_run(make: Make) -> None:
@@ -237,7 +237,7 @@ def test_fork_has_the_folder_of_a_run(make: Make) -> None:
     whole.run()
     made = fork_run(Run(whole.log_dir), 2)
     assert len(made.folder.name) == 8
-    assert {one.name for one in made.folder.iterdir()} == {
+    assert {path.name for path in made.folder.iterdir()} == {
         "run.db", "ckpt", "inbox", "lock", "experiment.toml", "driver_log.json", "mean.json"
     }  # fmt: skip
     assert (made.folder / "experiment.toml").read_bytes() == (whole.log_dir / "experiment.toml").read_bytes()
@@ -304,7 +304,7 @@ def test_checkpoint_that_the_running_source_prunes_meanwhile_is_left_out(
     made = fork_run(run, 1)
     assert made.warnings == []
     assert made.checkpoint == "000000-labeling-000000.safetensors"
-    assert [one["step"] for one in Run(made.folder).checkpoints()] == [0, 0]
+    assert [checkpoint["step"] for checkpoint in Run(made.folder).checkpoints()] == [0, 0]
 
 
 @pytest.mark.parametrize("how", ["missing", "changed"])
@@ -324,7 +324,7 @@ def test_damaged_checkpoint_is_left_out_with_a_warning(make: Make, how: str) -> 
     again = make("fork", label=Stateless)
     again.restore()
     again.run()
-    found = [without_ids(tables(one)) for one in (whole.log_dir, made.folder)]
+    found = [without_ids(tables(folder)) for folder in (whole.log_dir, made.folder)]
     assert found[0] == found[1]
 
 
@@ -337,7 +337,7 @@ def test_fork_without_a_checkpoint_has_the_label_strategy_state_of_its_step(make
     again = make("fork", checkpoint_interval=0)
     again.restore()
     again.run()
-    found = [without_ids(tables(one)) for one in (whole.log_dir, made.folder)]
+    found = [without_ids(tables(folder)) for folder in (whole.log_dir, made.folder)]
     assert found[0] == found[1]
 
 
@@ -366,7 +366,7 @@ def test_answer_that_was_corrected_later_is_current_again(make: Make) -> None:
         connection.execute(f"INSERT INTO labels VALUES {values}", (key,))
     made = fork_run(Run(whole.log_dir), 2)
     rows = Run(made.folder).read("SELECT value, superseded FROM labels WHERE request = ? ORDER BY rowid", key)
-    assert [one["superseded"] for one in rows] == [1, 0]
+    assert [row["superseded"] for row in rows] == [1, 0]
     assert rows[-1]["value"] != "9"
 
 
@@ -395,7 +395,7 @@ def test_missing_step_is_refused(make: Make, step: int, nearest: int) -> None:
     whole.run()
     with pytest.raises(UsageError, match=f"no step {step}; it has 0 to 1: fork it with --step {nearest}"):
         fork_run(Run(whole.log_dir), step, run_id="fork")
-    assert {one.name for one in whole.log_dir.parent.iterdir()} == {"whole"}
+    assert {path.name for path in whole.log_dir.parent.iterdir()} == {"whole"}
 
 
 def test_run_without_a_finished_step_is_refused(make: Make) -> None:
@@ -430,7 +430,7 @@ def test_existing_target_is_refused_and_untouched(make: Make, target: str) -> No
     with pytest.raises(RunExistsError, match=f"run '{target}' exists already"):
         fork_run(Run(whole.log_dir), 0, run_id=target)
     assert files(root) == before
-    assert sorted(one.name for one in root.glob("[!.]*")) == ["empty", "file", "whole"]
+    assert sorted(path.name for path in root.glob("[!.]*")) == ["empty", "file", "whole"]
 
 
 def test_run_id_that_leads_out_of_the_root_is_refused(make: Make) -> None:
@@ -446,7 +446,7 @@ def test_damaged_first_checkpoint_is_refused(make: Make) -> None:
     (whole.log_dir / "ckpt" / "initial.safetensors").unlink()
     with pytest.raises(UsageError, match=r"initial\.safetensors is damaged: its file is missing"):
         fork_run(Run(whole.log_dir), 0, run_id="fork")
-    assert {one.name for one in whole.log_dir.parent.iterdir()} == {"whole"}
+    assert {path.name for path in whole.log_dir.parent.iterdir()} == {"whole"}
 
 
 def test_fork_that_fails_at_any_fsync_leaves_nothing_or_a_whole_run(
@@ -469,7 +469,7 @@ def test_fork_that_fails_at_any_fsync_leaves_nothing_or_a_whole_run(
             fork_run(Run(whole.log_dir), 1, run_id=folder.name)
         except alcore.AlcoreError:
             failed += 1
-            assert not [one for one in folder.parent.iterdir() if one.name.startswith(".alcore-building")]
+            assert not [path for path in folder.parent.iterdir() if path.name.startswith(".alcore-building")]
             assert not folder.exists() or len(Run(folder).checkpoints()) == 3
         else:
             break

@@ -66,7 +66,7 @@ def test_reading_and_opening_give_the_same(old: Path) -> None:
     RunStore.open(old.parent, old.name).close()
     assert version(old) == FORMAT
     assert everything(old) == before
-    assert {one.name for one in old.iterdir()} - {"lock"} == {one.name for one in GOLDEN.iterdir()}
+    assert {path.name for path in old.iterdir()} - {"lock"} == {path.name for path in GOLDEN.iterdir()}
 
 
 @pytest.mark.parametrize("point", range(30))
@@ -84,7 +84,7 @@ def test_process_that_is_killed_leaves_the_old_run_or_the_new_one(old: Path, tmp
     assert everything(kept) == expected
     RunStore.open(kept.parent, kept.name).close()
     assert (version(kept), everything(kept)) == (FORMAT, expected)
-    assert {one.name for one in kept.iterdir()} - {"lock"} == {one.name for one in GOLDEN.iterdir()}
+    assert {path.name for path in kept.iterdir()} - {"lock"} == {path.name for path in GOLDEN.iterdir()}
 
 
 def test_new_database_is_in_its_place_on_the_disk(old: Path, disk_events: list[tuple[str, str | bytes]]) -> None:

@@ -68,8 +68,8 @@ def test_it_is_read(golden: Path) -> None:
     assert [step["labeled"] for step in run.steps()] == [3, 3]
     assert run.records()["count_metrology"][1] == {"step": 1, "train_samples": 9, "labelled": 9.0}
     assert len(run.checkpoints()) == 3
-    for one in run.checkpoints():
-        state = checkpoints.load(golden / "ckpt" / one["file"], one["sha256"])
+    for checkpoint in run.checkpoints():
+        state = checkpoints.load(golden / "ckpt" / checkpoint["file"], checkpoint["sha256"])
         assert state["model"]["weight"].shape == (1, 2)
     assert [len(rows) for rows in run.decisions().values()] == [6, 6, 0, 2, 2, 2]
     assert _files(golden) == before
@@ -120,7 +120,7 @@ def test_run_that_ended_by_its_budget_adds_nothing_until_the_budget_is_raised(tm
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {str(one.relative_to(folder)): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def _version(folder: Path) -> int:

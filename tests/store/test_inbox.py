@@ -57,7 +57,7 @@ def test_published_answers_come_back_as_they_were(inbox: Inbox) -> None:
     values = [7, np.int64(7), True, None, (1, 2), {"a": [1.5, float("inf")]}, "text"]
     inbox.publish([Label(7, (1, 2), "ann", 0.5), Label("x", None), Failed(9, "lost"), *values])
     found = only(inbox)
-    assert [(one.item, one.value, one.source, one.cost) for one in found[:2]] == [
+    assert [(answer.item, answer.value, answer.source, answer.cost) for answer in found[:2]] == [
         (7, (1, 2), "ann", 0.5),
         ("x", None, "", None),
     ]
@@ -303,7 +303,7 @@ def test_files_of_other_names_are_left_alone(inbox: Inbox) -> None:
     for name in names:
         written(inbox, dumps({"format": 1, "answers": [1]}), name)
     assert list(inbox.read()) == []
-    assert {one.name for one in inbox.folder.iterdir()} == set(names)
+    assert {path.name for path in inbox.folder.iterdir()} == set(names)
 
 
 @pytest.mark.parametrize("kind", ["link", "broken link", "folder", "pipe"])
@@ -358,7 +358,9 @@ def test_failure_keeps_kind_and_cost(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path / "inbox")
     inbox.publish([Failed(7, "too slow", "timeout", 2.5)])
     found = [answers[0] for _, answers, _ in inbox.read() if answers]
-    assert [(one.item, one.reason, one.kind, one.cost) for one in found] == [(7, "too slow", "timeout", 2.5)]
+    assert [(answer.item, answer.reason, answer.kind, answer.cost) for answer in found] == [
+        (7, "too slow", "timeout", 2.5)
+    ]
 
 
 # -- in a run --------------------------------------------------------------------------------------------
@@ -379,12 +381,12 @@ def test_file_is_read_again_after_a_crash_between_commit_and_removal(tmp_path: P
         for path, answers, _ in store.inbox.read():
             state = store.labels.labeling(0)
             with store.answering(0) as writer:
-                for one in answers or ():
-                    request = next((open_ for open_ in state.open if open_.id == one.item.id), None)
+                for answer in answers or ():
+                    request = next((open_ for open_ in state.open if open_.id == answer.item.id), None)
                     if request is None:
-                        writer.refuse(one.item.id, dumps(one.value), "a repeat", kind="repeat")
+                        writer.refuse(answer.item.id, dumps(answer.value), "a repeat", kind="repeat")
                     else:
-                        writer.accept(request, AcceptedLabel(request, one, "label", "", dumps(one.value), 1.0))
+                        writer.accept(request, AcceptedLabel(request, answer, "label", "", dumps(answer.value), 1.0))
             paths.append(path)
         return paths
 

@@ -114,7 +114,7 @@ def test_hidden_and_other_folders_are_not_runs(create: Create, root: Path) -> No
     (root / "file").write_text("")
     (root / ".c.1234").mkdir()
     (root / ".c.1234" / "run.db").write_bytes((store.folder / "run.db").read_bytes())
-    assert [one.name for one in run_folders(root)] == ["a", "b"]
+    assert [folder.name for folder in run_folders(root)] == ["a", "b"]
 
 
 def test_runs_in_folders_of_a_root_are_listed_by_their_names_and_found(create: Create, root: Path) -> None:
@@ -127,7 +127,7 @@ def test_runs_in_folders_of_a_root_are_listed_by_their_names_and_found(create: C
     (root / "uq-0").rename(root / "bench" / "uq-0")
     (root / "link").symlink_to(root / "bench")
     assert runs_within(root) == {"own": root / "own", "bench/uq-0": root / "bench" / "uq-0"}
-    assert [one.run_id for one in summaries(root)] == ["bench/uq-0", "own"]
+    assert [summary.run_id for summary in summaries(root)] == ["bench/uq-0", "own"]
     assert find_run(root, "bench/uq-0").folder == root / "bench" / "uq-0"
     assert runs_within(root / "none") == {}
 
@@ -163,14 +163,14 @@ def test_finished_run_keeps_its_status(create: Create) -> None:
 def test_reading_changes_nothing(create: Create) -> None:
     store = create("r")
     store.close()
-    before = {one.name: one.read_bytes() for one in store.folder.iterdir() if one.is_file()}
+    before = {path.name: path.read_bytes() for path in store.folder.iterdir() if path.is_file()}
     reader = Run(store.folder)
     reader.summary(), reader.requests(), reader.refused(), reader.checkpoints(), reader.steps(), reader.records()
     with pytest.raises(UsageError, match="can't be read"):
         reader.read("INSERT INTO run VALUES ('a', '1', '')")
     with pytest.raises(UsageError, match="only the writer"):
         Steps(Reader(store.folder)).insert(0, {}, {})
-    assert {one.name: one.read_bytes() for one in store.folder.iterdir() if one.is_file()} == before
+    assert {path.name: path.read_bytes() for path in store.folder.iterdir() if path.is_file()} == before
 
 
 @pytest.mark.parametrize("written", [True, False])
@@ -195,8 +195,8 @@ def test_summary_counts_and_shows_the_last_figures(create: Create) -> None:
     store = create("r", reason="done so")
     store.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, {"f1": 0.25, "step": 0})], None)
     store.commit_step(1, {"step": 1}, {}, [Record(1, "f1", 0, {"f1": 0.75, "step": 1, "on": "pool"})], None)
-    found = Run(store.folder).summary()
-    assert found == ("r", "running", "done so", "2026-01-01", 2, 0, {"f1": 0.75}, "pool")
+    stored = Run(store.folder).summary()
+    assert stored == ("r", "running", "done so", "2026-01-01", 2, 0, {"f1": 0.75}, "pool")
 
 
 def test_figures_are_the_fractions_of_a_record() -> None:
@@ -235,20 +235,20 @@ def test_run_that_cannot_be_read_is_listed_as_unreadable(create: Create, root: P
         store = create(name)
         store.close()
         (store.folder / "run.db").write_bytes(content)
-    found = {one.run_id: one for one in summaries(root)}
-    assert found.pop("fine").status == "running"
-    assert {one.status for one in found.values()} == {"unreadable"}
-    assert sorted(found) == ["empty", "garbage", "newer", "nojson", "tableless", "unknown"]
-    assert "upgrade alcore" in str(found["newer"].reason)
-    assert "is not a run database" in str(found["garbage"].reason)
-    assert "no such table: steps" in str(found["tableless"].reason)
-    assert all(one.reason for one in found.values())
+    summaries_by_id = {summary.run_id: summary for summary in summaries(root)}
+    assert summaries_by_id.pop("fine").status == "running"
+    assert {summary.status for summary in summaries_by_id.values()} == {"unreadable"}
+    assert sorted(summaries_by_id) == ["empty", "garbage", "newer", "nojson", "tableless", "unknown"]
+    assert "upgrade alcore" in str(summaries_by_id["newer"].reason)
+    assert "is not a run database" in str(summaries_by_id["garbage"].reason)
+    assert "no such table: steps" in str(summaries_by_id["tableless"].reason)
+    assert all(summary.reason for summary in summaries_by_id.values())
 
 
 def test_runs_are_listed_oldest_first(create: Create, root: Path) -> None:
     for name, started in (("a", "2026-01-03"), ("b", "2026-01-01"), ("d", "2026-01-02"), ("c", "2026-01-02")):
         create(name, started=started)
-    assert [one.run_id for one in summaries(root)] == ["b", "c", "d", "a"]
+    assert [summary.run_id for summary in summaries(root)] == ["b", "c", "d", "a"]
 
 
 def test_reading_leaves_no_descriptor_open(create: Create) -> None:
@@ -268,14 +268,14 @@ def test_position_is_known_while_a_process_writes(create: Create) -> None:
     store = create("abc")
     run = Run(store.folder)
     assert run.position() is None
-    store.tell_position(3, "training", 12)
+    store.note_position(3, "training", 12)
     assert run.position() == (3, "training", 12)
-    store.tell_position(10**15, "labeling")
+    store.note_position(10**15, "labeling")
     assert run.position() == (10**15, "labeling", 0)
     assert str(held_error(store.folder)).startswith(f"run abc is being written by process {os.getpid()} on ")
     assert str(held_error(store.folder)).endswith("; wait for it to end, or stop it.")
     store.close()
-    store.tell_position(4, "query")
+    store.note_position(4, "query")
     assert run.position() is None
 
 

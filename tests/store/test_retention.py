@@ -117,7 +117,7 @@ def dropped_of(rows: Sequence[Any], keep: Retention, scores: dict[int, float]) -
 
 def brute_force(rows: Sequence[Any], keep: Retention, scores: dict[int, float]) -> list[str]:
     """Ask of each checkpoint in turn whether any rule keeps it."""
-    ends = [one for one in rows if one["phase"] == "labeling" and one["step"] in scores]
+    ends = [checkpoint for checkpoint in rows if checkpoint["phase"] == "labeling" and checkpoint["step"] in scores]
     if keep.best and not ends:
         return []
 
@@ -148,8 +148,8 @@ def brute_force(rows: Sequence[Any], keep: Retention, scores: dict[int, float]) 
 def test_choice_equals_that_of_every_rule_asked_in_turn(rows: Any, keep: Retention, scores: Any) -> None:
     dropped = dropped_of(rows, keep, scores)
     assert dropped == brute_force(rows, keep, scores)
-    left = [one for one in rows if one["file"] not in dropped]
-    assert {INITIAL, rows[-1]["file"]} <= {one["file"] for one in left}
+    left = [checkpoint for checkpoint in rows if checkpoint["file"] not in dropped]
+    assert {INITIAL, rows[-1]["file"]} <= {checkpoint["file"] for checkpoint in left}
     assert dropped_of(left, keep, scores) == [], "a second time there is nothing more to drop"
 
 
@@ -165,13 +165,13 @@ def test_pruning_at_each_step_leaves_what_pruning_once_leaves(rows: Any, keep: R
             left = [other for other in left if other["file"] not in gone]
     gone = dropped_of(rows, keep, scores)
     once = [other for other in rows if other["file"] not in gone]
-    if not keep.best or any(one["phase"] == "labeling" for one in rows):
+    if not keep.best or any(checkpoint["phase"] == "labeling" for checkpoint in rows):
         assert left == once
 
 
 def test_every_counts_steps_from_one() -> None:
     rows = [row(0, "start"), *(row(step, "labeling") for step in range(8))]
-    left = {one["file"] for one in rows} - set(dropped_of(rows, Retention(every=3), {}))
+    left = {checkpoint["file"] for checkpoint in rows} - set(dropped_of(rows, Retention(every=3), {}))
     assert left == {INITIAL, end(2), end(5), end(7)}
 
 
@@ -201,7 +201,7 @@ def on_disk(store: RunStore) -> set[str]:
 
 
 def named(store: RunStore) -> set[str]:
-    return {one["file"] for one in store.steps.checkpoints()}
+    return {checkpoint["file"] for checkpoint in store.steps.checkpoints()}
 
 
 def prune(store: RunStore, text: str) -> list[str]:

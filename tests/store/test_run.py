@@ -43,7 +43,8 @@ def create(tmp_path: Path) -> Iterator[Create]:
 
 def tree(folder: Path) -> dict[str, bytes | None]:
     return {
-        str(one.relative_to(folder)): one.read_bytes() if one.is_file() else None for one in sorted(folder.rglob("*"))
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
     }
 
 
@@ -64,14 +65,14 @@ def second_writer(store: RunStore) -> RunStore:
 
 def test_new_run_is_complete_and_locked(create: Create) -> None:
     store = create()
-    assert {one.name for one in store.folder.iterdir()} == {"run.db", "ckpt", "inbox", "lock", "experiment.toml"}
-    assert {one.name for one in store.folder.parent.iterdir()} == {"r1"}
+    assert {path.name for path in store.folder.iterdir()} == {"run.db", "ckpt", "inbox", "lock", "experiment.toml"}
+    assert {path.name for path in store.folder.parent.iterdir()} == {"r1"}
     assert (store.folder / "experiment.toml").read_text() == "[driver]\n"
     assert is_locked(store.folder)
     (first,) = Run(store.folder).checkpoints()
     assert (first["phase"], first["step"], first["epoch"]) == ("start", 0, 0)
-    found = checkpoints.load(store.folder / "ckpt" / first["file"], first["sha256"])
-    assert torch.equal(found["model"]["w"], STATE["model"]["w"])
+    checkpoint = checkpoints.load(store.folder / "ckpt" / first["file"], first["sha256"])
+    assert torch.equal(checkpoint["model"]["w"], STATE["model"]["w"])
     assert Run(store.folder).meta() == {"seed": 3, "status": "running"}
 
 
@@ -80,14 +81,14 @@ def test_nothing_is_visible_before_the_rename(create: Create, monkeypatch: pytes
     publish, rename = checkpoints.publish, Path.rename
 
     def look(*args: Any) -> Any:
-        seen.append([one.name for one in (tmp_path / "root").iterdir() if not one.name.startswith(".")])
+        seen.append([path.name for path in (tmp_path / "root").iterdir() if not path.name.startswith(".")])
         return publish(*args)
 
     def look_again(self: Path, target: Path) -> Path:
         if self.is_dir():
-            seen.append([one.name for one in (tmp_path / "root").iterdir() if not one.name.startswith(".")])
+            seen.append([path.name for path in (tmp_path / "root").iterdir() if not path.name.startswith(".")])
             assert not list(self.glob("*-journal"))
-            opened = {one.resolve() for one in Path("/proc/self/fd").iterdir()}
+            opened = {path.resolve() for path in Path("/proc/self/fd").iterdir()}
             assert self / "run.db" not in opened  # SQLite can't write across the rename
             connection = sqlite3.connect(f"file:{self / 'run.db'}?mode=ro", uri=True)
             assert connection.execute("SELECT COUNT(*) FROM checkpoints").fetchone() == (1,)
@@ -124,7 +125,7 @@ def test_existing_run_is_not_written_over(create: Create) -> None:
     with pytest.raises(RunExistsError, match=r"exists already in .*--run-id"):
         create(meta={"seed": 4})
     assert tree(store.folder) == before
-    assert {one.name for one in store.folder.parent.iterdir()} == {"r1"}
+    assert {path.name for path in store.folder.parent.iterdir()} == {"r1"}
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "missing"])
@@ -134,7 +135,7 @@ def test_symbolic_link_is_refused_as_a_run(create: Create, tmp_path: Path, targe
     (tmp_path / "root" / "r1").symlink_to(tmp_path / target)
     with pytest.raises(UsageError, match="symbolic link"):
         create()
-    assert {one.name for one in (tmp_path / "root").iterdir()} == {"r1"}
+    assert {path.name for path in (tmp_path / "root").iterdir()} == {"r1"}
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -181,7 +182,7 @@ def test_creation_that_fails_at_any_fsync_leaves_nothing_or_a_whole_run(
         else:
             assert len(Run(root / "r1").checkpoints()) == 1
             break
-        assert not [one for one in root.iterdir() if one.name.startswith(".")]
+        assert not [path for path in root.iterdir() if path.name.startswith(".")]
         if (root / "r1").exists():  # the very last flush, after the rename
             assert len(Run(root / "r1").checkpoints()) == 1
             assert not is_locked(root / "r1")
@@ -202,7 +203,7 @@ def test_second_writer_is_refused(create: Create) -> None:
 def test_request_id_depends_on_run_step_and_ordinal() -> None:
     ids = {request_id(name, step, ordinal) for name in ("a", "b") for step in range(12) for ordinal in range(12)}
     assert len(ids) == 288
-    assert all(len(one) == 32 and int(one, 16) >= 0 for one in ids)
+    assert all(len(id_) == 32 and int(id_, 16) >= 0 for id_ in ids)
     assert request_id("a", 0, 0) == hashlib.sha256(b"a/0/0").hexdigest()[:32]  # stored ids must keep their meaning
 
 
@@ -212,7 +213,7 @@ def test_commit_query_is_one_transaction(create: Create) -> None:
         store.commit_query(0, [asked(0)], [Record(0, "f1", 0, object())], "m")
     assert store.labels.labeling(0).open == []
     store.commit_query(0, [asked(0)], [Record(0, "f1", 0, {"f1": 0.5})], "m")
-    assert [one.item for one in store.labels.labeling(0).open] == [0]
+    assert [request.item for request in store.labels.labeling(0).open] == [0]
     assert Run(store.folder).records() == {"f1": [{"f1": 0.5}]}
 
 
@@ -220,13 +221,13 @@ def test_open_requests_come_back_as_they_were_made(create: Create) -> None:
     store = create()
     items = [7, torch.arange(3.0), {"x": (1, 2)}, "text", True, 2**62]
     store.commit_query(0, [asked(place, item) for place, item in enumerate(items)], [], "m")
-    found = store.labels.labeling(0).open
-    assert [one.ordinal for one in found] == list(range(6))
-    assert [one.id for one in found] == [request_id("r1", 0, ordinal) for ordinal in range(6)]
-    assert found[0].item == 7
-    assert torch.equal(found[1].item, items[1])
-    assert [one.item for one in found[2:]] == items[2:]
-    assert found[4].item is True
+    requests = store.labels.labeling(0).open
+    assert [request.ordinal for request in requests] == list(range(6))
+    assert [request.id for request in requests] == [request_id("r1", 0, ordinal) for ordinal in range(6)]
+    assert requests[0].item == 7
+    assert torch.equal(requests[1].item, items[1])
+    assert [request.item for request in requests[2:]] == items[2:]
+    assert requests[4].item is True
 
 
 def test_scores_ranks_and_model_are_kept(create: Create) -> None:
@@ -247,11 +248,14 @@ def test_commit_step_names_its_checkpoint(create: Create) -> None:
     store = create()
     store.commit_step(0, {"step": 0}, {"training": 0.25}, [Record(0, "f1", 0, 1.0)], STATE)
     store.commit_step(1, {"step": 1}, {}, [], None)
-    found = Run(store.folder)
-    assert found.steps() == [{"step": 0, "seconds": {"training": 0.25}}, {"step": 1, "seconds": {}}]
-    assert [(one["step"], one["phase"]) for one in found.checkpoints()] == [(0, "start"), (0, "labeling")]
-    for one in found.checkpoints():
-        checkpoints.load(store.folder / "ckpt" / one["file"], one["sha256"])
+    stored = Run(store.folder)
+    assert stored.steps() == [{"step": 0, "seconds": {"training": 0.25}}, {"step": 1, "seconds": {}}]
+    assert [(checkpoint["step"], checkpoint["phase"]) for checkpoint in stored.checkpoints()] == [
+        (0, "start"),
+        (0, "labeling"),
+    ]
+    for checkpoint in stored.checkpoints():
+        checkpoints.load(store.folder / "ckpt" / checkpoint["file"], checkpoint["sha256"])
 
 
 def test_checkpoint_file_is_published_before_its_row(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,10 +281,16 @@ def test_replay_with_another_result_replaces_the_checkpoint(create: Create) -> N
         store.commit_step(0, {"step": 0}, {}, [], {"model": {}, "value": value})
         store.commit_checkpoint(1, "training", 2, {"value": value})
         files = [f"000000-labeling-000000{number}", f"000001-training-000002{number}"]
-        found = store.steps.checkpoints()
-        assert [one["file"] for one in found] == ["initial.safetensors", *(f"{file}.safetensors" for file in files)]
-        assert {one.name for one in folder.iterdir()} == {one["file"] for one in found}
-        assert [checkpoints.load(folder / one["file"], one["sha256"])["value"] for one in found[1:]] == [value] * 2
+        checkpoints_found = store.steps.checkpoints()
+        assert [checkpoint["file"] for checkpoint in checkpoints_found] == [
+            "initial.safetensors",
+            *(f"{file}.safetensors" for file in files),
+        ]
+        assert {path.name for path in folder.iterdir()} == {checkpoint["file"] for checkpoint in checkpoints_found}
+        assert [
+            checkpoints.load(folder / checkpoint["file"], checkpoint["sha256"])["value"]
+            for checkpoint in checkpoints_found[1:]
+        ] == [value] * 2
 
 
 def test_named_checkpoint_survives_a_replay_that_is_cut_off(create: Create, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +308,7 @@ def test_named_checkpoint_survives_a_replay_that_is_cut_off(create: Create, monk
     assert checkpoints.load(store.folder / "ckpt" / last["file"], last["sha256"]) == {"value": 1}
     store.close()
     again = RunStore.open(store.folder.parent, "r1")
-    assert {one.name for one in (store.folder / "ckpt").iterdir()} == {"initial.safetensors", last["file"]}
+    assert {path.name for path in (store.folder / "ckpt").iterdir()} == {"initial.safetensors", last["file"]}
     again.close()
 
 
@@ -312,8 +322,8 @@ def test_stale_writer_replaces_no_checkpoint(create: Create) -> None:
             stale.commit_step(step, {"step": step}, {}, [], {"value": 2})
         with pytest.raises(StaleWriterError):
             stale.commit_checkpoint(step, "labeling", 0, {"value": 2})
-    files = {one["file"]: one["sha256"] for one in successor.steps.checkpoints()}
-    assert {one.name for one in (successor.folder / "ckpt").iterdir()} == set(files)
+    files = {checkpoint["file"]: checkpoint["sha256"] for checkpoint in successor.steps.checkpoints()}
+    assert {path.name for path in (successor.folder / "ckpt").iterdir()} == set(files)
     for file, sha256 in files.items():
         checkpoints.load(successor.folder / "ckpt" / file, sha256)
     for one in (successor, stale):
@@ -334,7 +344,9 @@ def test_checkpoints_are_listed_oldest_first(create: Create) -> None:
     for epoch in (2, 10):
         store.commit_checkpoint(1, "training", epoch, STATE)
     store.commit_step(1, {"step": 1}, {}, [], STATE)
-    found = [(one["step"], one["phase"], one["epoch"]) for one in Run(store.folder).checkpoints()]
+    found = [
+        (checkpoint["step"], checkpoint["phase"], checkpoint["epoch"]) for checkpoint in Run(store.folder).checkpoints()
+    ]
     assert found == [
         (0, "start", 0), (0, "labeling", 0), (1, "training", 2), (1, "training", 10), (1, "labeling", 0),
     ]  # fmt: skip
@@ -399,13 +411,13 @@ def test_opening_removes_unnamed_files_from_the_checkpoint_folder(create: Create
     store = create()
     store.commit_step(0, {"step": 0}, {}, [], STATE)
     store.close()
-    folder, before = store.folder / "ckpt", {one["file"] for one in Run(store.folder).checkpoints()}
+    folder, before = store.folder / "ckpt", {checkpoint["file"] for checkpoint in Run(store.folder).checkpoints()}
     for name in ("000007-labeling-000000.safetensors", ".000001-training-000001.0a1b2c3d.part", ".tmpq1w2e3", "mine"):
         (folder / name).write_text("x")
     (folder / "link").symlink_to("../experiment.toml")
     (folder / "folder").mkdir()
     RunStore.open(store.folder.parent, "r1").close()
-    assert {one.name for one in folder.iterdir()} == {*before, "link", "folder"}
+    assert {path.name for path in folder.iterdir()} == {*before, "link", "folder"}
     assert (store.folder / "experiment.toml").exists()
 
 

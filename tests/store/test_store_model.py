@@ -61,7 +61,11 @@ class Store(Answers):
         self.be_training()
         step = self.model.step
         for more in epochs:
-            done = [one.epoch for one in self.model.saved.values() if (one.step, one.phase) == (step, "training")]
+            done = [
+                checkpoint.epoch
+                for checkpoint in self.model.saved.values()
+                if (checkpoint.step, checkpoint.phase) == (step, "training")
+            ]
             saved = Saved(step, "training", max(done, default=0) + more)
             state = state_of(step, "training", saved.epoch)
             self.commit(

@@ -97,8 +97,8 @@ ATTACKS: dict[str, Attack] = {
 def _state(folder: Path) -> dict[str, Any]:
     """Return every file below a folder, with its content and the time of its last change."""
     return {
-        str(one.relative_to(folder)): (one.lstat().st_mtime_ns, one.read_bytes() if one.is_file() else None)
-        for one in sorted(folder.rglob("*"))
+        str(path.relative_to(folder)): (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in sorted(folder.rglob("*"))
     }
 
 
@@ -152,7 +152,7 @@ def test_run_from_a_stranger_touches_nothing_else(
             refused.append(act)
         assert _state(home) == before, act
     assert "resume" in refused
-    assert {one.name for one in tmp_path.iterdir()} <= {"home", "root", "runs"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"home", "root", "runs"}
 
 
 def test_links_that_programs_of_the_user_leave_where_they_work_are_let_be(build: Build, tmp_path: Path) -> None:

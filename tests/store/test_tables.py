@@ -32,7 +32,7 @@ def ask(store: RunStore, step: int, *items: Any, cost: float = 1.0) -> list[Requ
         request = Request(request_id("r1", step, ordinal), step, ordinal, item)
         asked.append(AskedRequest(request, item if type(item) is int else None, "uq", None, ordinal, cost))
     store.commit_query(step, asked, [], f"model {step}")
-    return [one.request for one in asked]
+    return [request.request for request in asked]
 
 
 def label(request: Request, value: Any = 1, *, source: str = "ann", cost: float = 2.0) -> AcceptedLabel:
@@ -41,7 +41,7 @@ def label(request: Request, value: Any = 1, *, source: str = "ann", cost: float 
 
 
 def ids(requests: Any) -> list[str]:
-    return [one.id for one in requests]
+    return [request.id for request in requests]
 
 
 def labels(store: RunStore) -> list[tuple[Any, ...]]:
@@ -56,21 +56,21 @@ def test_asked_requests_come_back_and_are_none_before_they_are_committed(store: 
     ask(store, 0)
     assert store.requests.asked(0) == []
     made = ask(store, 1, 7, torch.arange(2.0))
-    found = store.requests.asked(1)
-    assert found is not None
-    assert ids(one.request for one in found) == ids(made)
-    assert [one.sample for one in found] == [7, None]
-    assert torch.equal(found[1].request.item, torch.arange(2.0))
+    requests = store.requests.asked(1)
+    assert requests is not None
+    assert ids(request.request for request in requests) == ids(made)
+    assert [request.sample for request in requests] == [7, None]
+    assert torch.equal(requests[1].request.item, torch.arange(2.0))
     assert store.requests.samples(1) == []
     assert store.requests.samples(2) == [7]
 
 
 def test_asked_request_passes_to_another_rank_as_a_list(store: RunStore) -> None:
     ask(store, 0, 7, "text")
-    for one in store.requests.asked(0) or []:
-        again = AskedRequest.of_list(one.as_list())
-        assert again[1:] == one[1:]
-        assert again.as_list() == one.as_list()
+    for request in store.requests.asked(0) or []:
+        again = AskedRequest.of_list(request.as_list())
+        assert again[1:] == request[1:]
+        assert again.as_list() == request.as_list()
 
 
 def test_costs_are_expected_while_a_request_is_open_and_paid_after_it_is_labeled(store: RunStore) -> None:
@@ -109,12 +109,19 @@ def test_accepted_answers_come_back_in_the_order_of_their_requests(store: RunSto
         writer.accept(third, AcceptedLabel(third, (1, 2), "object", "", dumps((1, 2)), 1.0))
         writer.accept(second, label(second, 0))
         writer.accept(first, AcceptedLabel(first, 7, "id", "", None, 1.0))
-    found = store.labels.accepted(0)
-    assert ids(one.request for one in found) == ids([first, second, third])
-    assert [one.kind for one in found] == ["id", "label", "object"]
-    assert [found[0].item, found[2].item] == [7, (1, 2)]
-    assert (found[1].item.item, found[1].item.value, found[1].item.source, found[1].item.cost) == (8, 0, "ann", 2.0)
-    assert ids(one.request for one in store.labels.labeling(0).accepted) == ids(one.request for one in found)
+    answers = store.labels.accepted(0)
+    assert ids(request.request for request in answers) == ids([first, second, third])
+    assert [answer.kind for answer in answers] == ["id", "label", "object"]
+    assert [answers[0].item, answers[2].item] == [7, (1, 2)]
+    assert (answers[1].item.item, answers[1].item.value, answers[1].item.source, answers[1].item.cost) == (
+        8,
+        0,
+        "ann",
+        2.0,
+    )
+    assert ids(answer.request for answer in store.labels.labeling(0).accepted) == ids(
+        answer.request for answer in answers
+    )
     assert store.labels.accepted(1) == []
     assert [row["state"] for row in Run(store.folder).requests()] == ["labeled"] * 3
 
@@ -126,7 +133,7 @@ def test_correction_supersedes_the_earlier_answer_and_keeps_it(store: RunStore) 
     with store.answering(0) as writer:
         writer.accept(request, label(request, 1), corrects=True)
     assert labels(store) == [(0, "ann", 0, "0", 1), (0, "ann", 0, "1", 0)]
-    assert [one.item.value for one in store.labels.accepted(0)] == [1]
+    assert [answer.item.value for answer in store.labels.accepted(0)] == [1]
     assert store.labels.counts(0) == {"labeled": 1, "failed": 0, "refused": 0, "repeated": 0}
 
 
@@ -139,7 +146,7 @@ def test_answers_of_a_block_that_fails_are_not_committed(store: RunStore) -> Non
         writer.keep_state("state")
         raise ConnectionError
     assert store.labels.accepted(0) == []
-    assert [one.attempt for one in store.labels.labeling(0).open] == [0, 0]
+    assert [request.attempt for request in store.labels.labeling(0).open] == [0, 0]
     assert Run(store.folder).refused() == []
     assert store.labels.strategy_state() is None
 
@@ -151,7 +158,7 @@ def test_retried_request_comes_after_the_others_with_its_next_attempt(store: Run
             writer.refuse(request.id, "null", "not now", cost=1.0)
             writer.retry(request.id, 1)
     state = store.labels.labeling(0)
-    assert [(one.id, one.attempt) for one in state.open] == [(third.id, 0), (second.id, 1), (first.id, 1)]
+    assert [(request.id, request.attempt) for request in state.open] == [(third.id, 0), (second.id, 1), (first.id, 1)]
     assert ids(store.labels.labeling(1).open) == ids([first, second, third]), "failures of another step change no order"
 
 
@@ -160,7 +167,7 @@ def test_answer_that_was_told_wrongly_changes_neither_order_nor_attempts(store: 
     with store.answering(0) as writer:
         writer.refuse(first.id, "null", "its value is NaN or infinite")
     state = store.labels.labeling(0)
-    assert [(one.id, one.attempt) for one in state.open] == [(first.id, 0), (second.id, 0)]
+    assert [(request.id, request.attempt) for request in state.open] == [(first.id, 0), (second.id, 0)]
     assert state.refused == set()
     assert store.labels.last_answers(5) == []
     assert store.costs.committed() == 2.0
@@ -172,7 +179,7 @@ def test_failures_keep_their_kind_and_cost(store: RunStore) -> None:
         for kind, cost in (("infrastructure", None), ("timeout", 0.5), ("infeasible", 3)):
             writer.refuse(request.id, "7", "not now", kind=kind, cost=cost)
         writer.refuse(request.id, "7", "no number")
-    assert [(one["kind"], one["cost"]) for one in Run(store.folder).refused()] == [
+    assert [(refusal["kind"], refusal["cost"]) for refusal in Run(store.folder).refused()] == [
         ("infrastructure", None), ("timeout", 0.5), ("infeasible", 3.0), ("refused", None),
     ]  # fmt: skip
     assert store.labels.counts(0)["refused"] == 1
@@ -180,7 +187,7 @@ def test_failures_keep_their_kind_and_cost(store: RunStore) -> None:
     assert store.costs.bought(1) == (0, 3.5)
     assert store.costs.mean(1) == 3.5 / 2
     assert store.labels.last_answers(20) == [True, False]  # what was paid; what is infeasible is no failure
-    assert [(one["kind"], one["count"]) for one in store.labels.reasons(0)] == [
+    assert [(refusal["kind"], refusal["count"]) for refusal in store.labels.reasons(0)] == [
         ("infeasible", 1), ("infrastructure", 1), ("refused", 1), ("timeout", 1),
     ]  # fmt: skip
 
@@ -194,13 +201,13 @@ def test_label_of_a_sample_is_the_answer_to_the_request_that_was_closed_first(st
             request = Request(request_id("r1", step, ordinal), step, ordinal, sample, 0, slot)
             made.append(AskedRequest(request, sample, "uq", None, ordinal, 1.0))
         store.commit_query(step, made, [], "model")
-        return [one.request for one in made]
+        return [request.request for request in made]
 
     def answer(step: int, *answers: tuple[Request, int]) -> list[tuple[Any, int, str | None]]:
         with store.answering(step) as writer:
             for request, value in answers:
                 writer.accept(request, label(request, value), corrects=request in corrected)
-        return [(one.request.item, one.request.slot, one.value) for one in store.labels.accepted(step)]
+        return [(answer.request.item, answer.request.slot, answer.value) for answer in store.labels.accepted(step)]
 
     corrected: list[Request] = []
     first, other, late = asked(0, (7, 0), (8, 0), (9, 0))
@@ -211,7 +218,7 @@ def test_label_of_a_sample_is_the_answer_to_the_request_that_was_closed_first(st
     assert answer(1, (second, 3), (first, 4)) == [(7, 0, "4"), (8, 0, "2"), (9, 1, "5")]
     assert answer(2, (late, 6)) == []  # the sample has its label, which training has seen
     assert store.labels.second_opinions(2) == {late.id}
-    assert [one["value"] for one in Run(store.folder).requests()] == ["4", "2", "6", "3", "5"]
+    assert [request["value"] for request in Run(store.folder).requests()] == ["4", "2", "6", "3", "5"]
 
 
 def test_sample_has_one_request_a_slot(store: RunStore) -> None:
@@ -317,20 +324,22 @@ def test_requests_in_flight_are_open_again_or_given_up(store: RunStore) -> None:
 
 def test_handle_is_kept_until_the_next_attempt(store: RunStore) -> None:
     first, second, third = ask(store, 0, 7, 8, "text")
-    assert [one.handle for one in store.labels.labeling(0).open] == [None] * 3
+    assert [request.handle for request in store.labels.labeling(0).open] == [None] * 3
     store.requests.mark_taken([first])
     assert store.requests.set_handle(first, "job 1")
     assert store.requests.set_handle(first, "job 2")
     assert store.requests.set_handle(second, "job 3")
-    assert [one.handle for one in store.labels.labeling(0).open] == ["job 2", "job 3", None]
-    assert [one.handle for one in store.requests.in_flight()] == ["job 2"]
+    assert [request.handle for request in store.labels.labeling(0).open] == ["job 2", "job 3", None]
+    assert [request.handle for request in store.requests.in_flight()] == ["job 2"]
     with store.answering(0) as writer:
         writer.retry(first.id, 1)
         writer.accept(second, label(second))
         writer.give_up(third.id)
-    assert [(one.attempt, one.handle) for one in store.labels.labeling(0).open] == [(1, None)]
-    assert not any(store.requests.set_handle(one, "late") for one in (second, third, Request("0" * 32, 0, 9, 1)))
-    assert [one["handle"] for one in Run(store.folder).requests()] == [None, "job 3", None]
+    assert [(request.attempt, request.handle) for request in store.labels.labeling(0).open] == [(1, None)]
+    assert not any(
+        store.requests.set_handle(request, "late") for request in (second, third, Request("0" * 32, 0, 9, 1))
+    )
+    assert [request["handle"] for request in Run(store.folder).requests()] == [None, "job 3", None]
 
 
 def test_answered_request_is_not_in_flight(store: RunStore) -> None:
@@ -381,8 +390,8 @@ def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunS
     first, second, third = ask(store, 0, 7, 8, 9)
     replica = Replica(store.transfer.image())
     before = sorted(store.folder.rglob("*"))
-    for one in (store, replica):
-        one.commit_checkpoint(0, "training", 1, {"value": 1})
+    for each in (store, replica):
+        each.commit_checkpoint(0, "training", 1, {"value": 1})
     with store.answering(0) as writer:
         writer.accept(first, label(first, 0))
         writer.accept(first, label(first, 1), corrects=True)
@@ -393,9 +402,9 @@ def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunS
     store.requests.mark_taken([third])
     replica.apply_label_changes(store.transfer.label_changes(0))
     replica.apply_label_changes(store.transfer.label_changes(0))
-    for one in (store, replica):
-        one.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, 0.5)], {"value": 2})
-        one.finish([], status="done")
+    for each in (store, replica):
+        each.commit_step(0, {"step": 0}, {}, [Record(0, "f1", 0, 0.5)], {"value": 2})
+        each.finish([], status="done")
     names = ("requests", "labels", "refused", "records", "steps", "queries", "label_strategy", "run", "checkpoints")
     mine, theirs = (
         [
@@ -406,9 +415,9 @@ def test_replica_holds_the_same_tables_and_writes_no_file_of_the_run(store: RunS
     )
     assert theirs[:-1] == mine[:-1]
     assert replica.transfer.label_rows(0) == store.transfer.label_rows(0)
-    assert [one["phase"] for one in replica.steps.checkpoints()] == ["start"]
-    assert {one.name for one in replica.folder.iterdir()} == {"run.db"}
-    assert {one.name for one in set(store.folder.rglob("*")) - set(before)} == {
+    assert [checkpoint["phase"] for checkpoint in replica.steps.checkpoints()] == ["start"]
+    assert {path.name for path in replica.folder.iterdir()} == {"run.db"}
+    assert {path.name for path in set(store.folder.rglob("*")) - set(before)} == {
         "000000-training-000001.safetensors", "000000-labeling-000000.safetensors", "driver_log.json", "f1.json"
     }  # fmt: skip
     replica.close()

@@ -49,7 +49,7 @@ def put(store: RunStore, *values: Any, step: int = 0) -> list[Request]:
 
 def names(store: RunStore) -> list[str]:
     folder = store.folder / "labels"
-    return sorted(one.name for one in folder.iterdir()) if folder.exists() else []
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_large_value_comes_back_as_it_was(store: RunStore, value: Any) -> None:
     (large, small) = store.labels.accepted(0)
     assert (large.value, small.value) == (dumps(value), "7")
     rows = Run(store.folder).requests()
-    assert [(one["value"], one["file"] and f"{one['file']}.safetensors") for one in rows] == [
+    assert [(row["value"], row["file"] and f"{row['file']}.safetensors") for row in rows] == [
         (None, names(store)[0]), ("7", None),
     ]  # fmt: skip
-    assert [Run(store.folder).label_text(one) for one in rows] == [dumps(value), "7"]
+    assert [Run(store.folder).label_text(row) for row in rows] == [dumps(value), "7"]
     assert len((store.folder / "run.db").read_bytes()) < 2 * LARGE + 60_000
 
 
@@ -180,12 +180,12 @@ def test_other_ranks_get_the_values_with_the_tables(store: RunStore) -> None:
     """A rank on another machine can't read the files."""
     put(store, FIELD)
     replica = Replica(store.transfer.image())
-    assert [one.value for one in replica.labels.accepted(0)] == [dumps(FIELD)]
+    assert [answer.value for answer in replica.labels.accepted(0)] == [dumps(FIELD)]
     asked = put_alike(store, replica)
     with store.answering(1) as writer:
         writer.accept(asked, AcceptedLabel(asked, None, "label", "", dumps(FIELD + 1), 1.0))
     replica.apply_label_changes(store.transfer.label_changes(1))
-    assert [one.value for one in replica.labels.accepted(1)] == [dumps(FIELD + 1)]
+    assert [answer.value for answer in replica.labels.accepted(1)] == [dumps(FIELD + 1)]
     assert replica.transfer.label_rows(1) == store.transfer.label_rows(1)
     assert not (replica.folder / "labels").exists()
     replica.close()

@@ -165,7 +165,7 @@ def test_changed_value_is_seen(run: Path, table: str, column: str) -> None:
             str: [f"{value}0"], type(None): [7, "7", 0.5],
         }[type(value)]  # fmt: skip
         others += ["labeled", "failed", "repeat", "object"]
-        for other in (one for one in others if one != value):
+        for other in (other for other in others if other != value):
             with contextlib.suppress(sqlite3.IntegrityError):
                 connection.execute(f"UPDATE {table} SET {column} = ? WHERE {order} = ?", (other, key))
                 break
@@ -255,10 +255,12 @@ def test_newest_sound_step_is_named_and_can_be_forked(whole: Path, run: Path, st
     made = fork_run(Run(run), found, run_id="saved")
     expected = fork_run(Run(whole), found, run_id="expected", root=run.parent)
     Run(made.folder).verify()
-    mine, theirs = (everything(one.folder) for one in (made, expected))
-    for one in (mine, theirs):
-        one["meta"] = {key: one["meta"][key] for key in ("seed", "status", "forked_at")}
-        one["checkpoints"] = [row for row in one["checkpoints"] if "DELETE FROM checkpoints" not in statement]
+    mine, theirs = (everything(run.folder) for run in (made, expected))
+    for rows_of_run in (mine, theirs):
+        rows_of_run["meta"] = {key: rows_of_run["meta"][key] for key in ("seed", "status", "forked_at")}
+        rows_of_run["checkpoints"] = [
+            row for row in rows_of_run["checkpoints"] if "DELETE FROM checkpoints" not in statement
+        ]
     assert mine == theirs
     if found < STEPS - 1:
         with pytest.raises(UsageError, match="is damaged"):
@@ -288,7 +290,7 @@ def test_value_that_does_not_decode_is_told_without_a_traceback(run: Path, state
         connection.execute(statement)
     failures: list[str] = []
     acts: list[Callable[[], Any]] = [
-        lambda: everything(run), lambda: [Run(run).label_text(one) for one in Run(run).requests()],
+        lambda: everything(run), lambda: [Run(run).label_text(request) for request in Run(run).requests()],
         lambda: list(summaries(run.parent)), lambda: fork_run(Run(run), 3, run_id="forked"), lambda: _write(run),
     ]  # fmt: skip
     for act in acts:
@@ -297,7 +299,7 @@ def test_value_that_does_not_decode_is_told_without_a_traceback(run: Path, state
         except UsageError as error:
             failures.append(str(error))
     assert failures
-    assert all("run.db" in one or "labels" in one for one in failures)
+    assert all("run.db" in failure or "labels" in failure for failure in failures)
     with contextlib.closing(sqlite3.connect(run / "run.db", timeout=0)) as connection:
         connection.execute("BEGIN EXCLUSIVE")  # no cursor of a read that failed holds a lock
 
@@ -339,11 +341,11 @@ def test_digests_are_right_after_whatever_was_written(whole: Path, run: Path) ->
 
 
 def test_other_writers_are_not_kept_waiting_by_what_was_verified(run: Path) -> None:
-    found = find_run(run.parent, "r1")
+    stored = find_run(run.parent, "r1")
     database = Database(run / "run.db")
     with database.transaction():
         pass
-    assert found.meta()["seed"] == 3
+    assert stored.meta()["seed"] == 3
     database.close()
 
 
@@ -386,9 +388,9 @@ def flipped(whole: Path, place: Path, number: int) -> str:
 
 
 def test_flipped_bit_is_seen_or_makes_no_difference(whole: Path, tmp_path: Path) -> None:
-    found = [flipped(whole, tmp_path, number) for number in range(60)]
-    assert [one for one in found if one not in ("seen", "same")] == []
-    assert found.count("seen") > 20
+    outcomes = [flipped(whole, tmp_path, number) for number in range(60)]
+    assert [outcome for outcome in outcomes if outcome not in ("seen", "same")] == []
+    assert outcomes.count("seen") > 20
 
 
 def main() -> int:
@@ -396,9 +398,12 @@ def main() -> int:
     parser.add_argument("--flips", type=int, default=1000)
     with tempfile.TemporaryDirectory() as folder:
         whole = make_run(Path(folder) / "whole")
-        found = [flipped(whole, Path(folder), number) for number in range(parser.parse_args().flips)]
-    wrong = [one for one in found if one not in ("seen", "same")]
-    print(f"{len(found)} bits were flipped: {found.count('seen')} seen, {found.count('same')} without a difference")
+        outcomes = [flipped(whole, Path(folder), number) for number in range(parser.parse_args().flips)]
+    wrong = [outcome for outcome in outcomes if outcome not in ("seen", "same")]
+    print(
+        f"{len(outcomes)} bits were flipped: {outcomes.count('seen')} seen, "
+        f"{outcomes.count('same')} without a difference"
+    )
     print(*wrong, sep="\n")
     return int(bool(wrong))
 

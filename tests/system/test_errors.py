@@ -72,8 +72,8 @@ def test_raising_query_ends_the_run_with_1_and_says_where(here, tmp_path):
     assert str(tmp_path / "active_learning_logs" / "bad") in result.err or "active_learning_logs/bad" in result.err
     shown = here("show", "bad", "--json").data
     assert shown["status"] == "failed"
-    assert [one["labeled"] for one in shown["steps"]] == [4]
-    assert [one["step"] for one in shown["metrics"]["f1_metrology"]] == [0, 1], "what was measured is kept"
+    assert [step["labeled"] for step in shown["steps"]] == [4]
+    assert [record["step"] for record in shown["metrics"]["f1_metrology"]] == [0, 1], "what was measured is kept"
 
 
 def test_debug_shows_the_users_own_code(here, tmp_path):
@@ -93,8 +93,8 @@ def test_labels_before_a_failure_are_kept(here, tmp_path):
     for fragment in ("OSError: the line is dead", "labeling phase", "step 0", "run bad"):
         assert fragment in result.err
     requests = here("show", "bad", "--step", "0", "--json").data["requests"]
-    assert [one["state"] for one in requests] == ["labeled"] * 3 + ["open"]
-    assert [one["source"] for one in requests] == ["expert"] * 3 + [None]
+    assert [request["state"] for request in requests] == ["labeled"] * 3 + ["open"]
+    assert [request["source"] for request in requests] == ["expert"] * 3 + [None]
     (run,) = here("runs", "--json").data
     assert (run["status"], run["labels"]) == ("failed", 3)
 

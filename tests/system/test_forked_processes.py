@@ -54,6 +54,15 @@ def test_forked_command_has_the_output_and_exit_code_of_a_new_process(tmp_path: 
     assert (forked.returncode, forked.stdout, forked.stderr) == (other.returncode, other.stdout, other.stderr)
 
 
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_forked_process_has_the_threads_that_its_environment_says(tmp_path: Path, threads: str) -> None:
+    (tmp_path / "program.py").write_text(STATE[4])
+    env = {"OMP_NUM_THREADS": threads}
+    forked = run_forked("program.py", cwd=tmp_path, env=env)
+    assert forked.stdout == new("program.py", cwd=tmp_path, **env).stdout
+    assert forked.stdout.startswith(f"{threads} ")
+
+
 def test_variable_that_is_read_at_the_start_gets_a_new_process(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("import sys; print(hash('word'), 'torch' in sys.modules)")
     env = {"PYTHONHASHSEED": "7"}
@@ -70,7 +79,7 @@ def test_forked_processes_draw_different_numbers(tmp_path: Path) -> None:
     assert not set(one) & set(other)
 
 
-@pytest.mark.parametrize("env", [{}, {"OMP_NUM_THREADS": "1"}], ids=["forked", "new"])
+@pytest.mark.parametrize("env", [{}, {"PYTHONHASHSEED": "1"}], ids=["forked", "new"])
 def test_process_that_takes_too_long_is_killed(tmp_path: Path, env: dict[str, str]) -> None:
     (tmp_path / "program.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
     with pytest.raises(subprocess.TimeoutExpired) as raised:

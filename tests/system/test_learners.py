@@ -116,7 +116,7 @@ def test_default_loss_of_regression_is_the_squared_error(here, package, tmp_path
     )
     here("run", "e.toml", "--learner", f"{package}:Zero", "-q", "--run-id", "loss")
     here("export", "loss", "--output", "out")
-    with np.load(tmp_path / "out" / "labelled.npz") as arrays:
+    with np.load(tmp_path / "out" / "labeled.npz") as arrays:
         initial = arrays["targets"][:-1]
     assert len(initial) > 3
     assert loss_of(here, "loss") == pytest.approx(float((initial.astype("f8") ** 2).mean()), rel=1e-5)

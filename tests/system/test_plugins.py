@@ -39,7 +39,9 @@ def offering(module, name, strategy="First"):
 
 
 def state_of(here, env, name):
-    (found,) = [one for one in here("plugins", "--json", env=env).data["plugins"] if one["distribution"] == name]
+    (found,) = [
+        plugin for plugin in here("plugins", "--json", env=env).data["plugins"] if plugin["distribution"] == name
+    ]
     return found
 
 
@@ -49,8 +51,12 @@ def strategies(rows, folder):
 
 def test_foreign_plugin_is_listed_described_and_run(here, distribution, rows, tmp_path):
     env = distribution("far-away", offering("far_away", "first"), version="3.1")
-    found = state_of(here, env, "far-away")
-    assert (found["version"], found["state"], found["offers"]) == ("3.1", "ok", {"query": ["first"]})
+    state_of_plugin = state_of(here, env, "far-away")
+    assert (state_of_plugin["version"], state_of_plugin["state"], state_of_plugin["offers"]) == (
+        "3.1",
+        "ok",
+        {"query": ["first"]},
+    )
     assert re.search(r"^far-away +3\.1 +ok +query: first$", here("plugins", env=env).out, re.MULTILINE)
     described = here("describe", "query", "first", env=env).out
     assert "from far-away 3.1" in described
@@ -73,9 +79,9 @@ BREAKAGES = {  # tests/plugins/test_registry.py has more of them
 def test_broken_plugin_is_listed_with_its_reason(here, distribution, case):
     source, reason = BREAKAGES[case]
     env = distribution("broken-one", source, version="0.4")
-    found = state_of(here, env, "broken-one")
-    assert (found["state"], found["version"], found["offers"]) == ("broken", "0.4", {})
-    assert reason in found["error"]
+    state_of_plugin = state_of(here, env, "broken-one")
+    assert (state_of_plugin["state"], state_of_plugin["version"], state_of_plugin["offers"]) == ("broken", "0.4", {})
+    assert reason in state_of_plugin["error"]
     assert state_of(here, env, "alcore-uq")["state"] == "ok"
     assert "broken-one 0.4 is broken: " in here("plugins", env=env).out
     here("plugins", "check", env=env, code=1)
@@ -92,9 +98,9 @@ def test_run_without_the_broken_plugin_gets_a_warning(here, distribution):
 
 def test_entry_point_that_names_nothing_is_broken(here, distribution):
     env = distribution("broken-one", "x = 1", entry_points={"e": "broken_one:absent"})
-    found = state_of(here, env, "broken-one")
-    assert found["state"] == "broken"
-    assert "absent" in found["error"]
+    state_of_plugin = state_of(here, env, "broken-one")
+    assert state_of_plugin["state"] == "broken"
+    assert "absent" in state_of_plugin["error"]
 
 
 def test_factory_is_imported_when_it_is_used(here, distribution):
@@ -139,7 +145,7 @@ def test_remedy_of_a_clash_works(here, clash):
 def test_blocked_plugin_is_left_out(here, clash):
     env = {**clash, "ALCORE_BLOCK": "Alcore_UQ , alcore-random"}
     assert here("describe", "query", "uq", "--json", env=env).data["package"] == "second-uq"
-    states = {one["distribution"]: one["state"] for one in here("plugins", "--json", env=env).data["plugins"]}
+    states = {plugin["distribution"]: plugin["state"] for plugin in here("plugins", "--json", env=env).data["plugins"]}
     assert {name for name, state in states.items() if state == "blocked"} == {"alcore-uq", "alcore-random"}
     here("plugins", "check", env=env)
 
@@ -150,7 +156,7 @@ def test_only_leaves_other_plugins_out(here, clash, rows, tmp_path):
     assert strategies(rows, tmp_path / "active_learning_logs" / "r") == {"usurper"}
     assert here(f"--only={wanted}", "describe", "query", "uq", "--json", env=clash).data["package"] == "second-uq"
     result = here("--only", "alcore-uq", "plugins", "--json", env=clash).data["plugins"]
-    ok = {one["distribution"] for one in result if one["state"] == "ok"}
+    ok = {plugin["distribution"] for plugin in result if plugin["state"] == "ok"}
     assert ok == {"alcore", "alcore-uq"}
 
 
@@ -165,9 +171,9 @@ def test_blocked_plugin_is_not_imported(here, distribution, tmp_path):
 def test_plugin_for_another_core_is_refused_before_import(here, distribution, tmp_path):
     requires = "Alcore (<0.1)"
     env = distribution("too-new", f"open({str(tmp_path / 'imported')!r}, 'w').close()\n", requires=requires)
-    found = state_of(here, env, "too-new")
-    assert found["state"] == "refused"
-    assert "0.1.0" in found["error"]
+    state_of_plugin = state_of(here, env, "too-new")
+    assert state_of_plugin["state"] == "refused"
+    assert "0.1.0" in state_of_plugin["error"]
     assert not (tmp_path / "imported").exists()
     assert "too-new 1.0" in here("describe", "query", "rare", env=env, code=2).message
     here("plugins", "check", env=env, code=1)
@@ -178,9 +184,9 @@ def test_distribution_may_have_several_entry_points(here, distribution):
     modules = {**offering("one", "first"), **offering("two", "second"), "three": "import absent_thing"}
     env = distribution("many", modules, entry_points="a = one\nb = two\nc = three\nb = one")
     found = {
-        (one["entry_point"], one["module"]): one
-        for one in here("plugins", "--json", env=env).data["plugins"]
-        if one["distribution"] == "many"
+        (plugin["entry_point"], plugin["module"]): plugin
+        for plugin in here("plugins", "--json", env=env).data["plugins"]
+        if plugin["distribution"] == "many"
     }
     assert found["a", "one"]["offers"] == {"query": ["first"]}
     assert found["b", "two"]["offers"] == {"query": ["second"]}, "pluggy skips a second entry point of one name"
@@ -192,7 +198,7 @@ def test_distribution_without_metadata_changes_nothing(here, distribution):
     # such as an interrupted uninstallation leaves
     env = distribution("half-gone", offering("half_gone", "first"), metadata="")
     plugins = here("plugins", "--json", env=env).data["plugins"]
-    assert {one["state"] for one in plugins if one["distribution"] == "alcore-uq"} == {"ok"}
+    assert {plugin["state"] for plugin in plugins if plugin["distribution"] == "alcore-uq"} == {"ok"}
     assert len(plugins) > len(here("plugins", "--json").data["plugins"])
 
 

@@ -67,7 +67,7 @@ def test_runs_lists_state_and_last_metrics(say):
 
 
 def test_runs_json_agrees_with_the_exports(say, folder):
-    by_id = {one["run_id"]: one for one in say("runs", "--json").data}
+    by_id = {run["run_id"]: run for run in say("runs", "--json").data}
     last = json.loads((folder / "active_learning_logs" / "done-run" / "f1_metrology.json").read_text())[-1]
     assert by_id["done-run"]["metrics"]["f1"] == last["f1"]
     assert (by_id["failed-run"]["status"], by_id["failed-run"]["labels"]) == ("failed", 1)
@@ -96,19 +96,21 @@ def test_show_json_is_the_whole_run(say, folder, rows):
     data = say("show", "done-run", "--json").data
     path = folder / "active_learning_logs" / "done-run"
     assert data["metrics"]["f1_metrology"] == json.loads((path / "f1_metrology.json").read_text())
-    assert [one["labeled"] for one in data["steps"]] == [10, 10, 10]
-    assert all(set(one["seconds"]) == {"training", "metrology", "query", "labeling"} for one in data["steps"])
+    assert [step["labeled"] for step in data["steps"]] == [10, 10, 10]
+    assert all(set(step["seconds"]) == {"training", "metrology", "query", "labeling"} for step in data["steps"])
     assert (data["status"], data["seed"]) == ("done", 0)
 
 
 def test_show_step_has_samples_and_scores(say, folder, requests_of):
     data = say("show", "done-run", "--step", "1", "--json").data
-    asked = [one for one in requests_of(folder / "active_learning_logs" / "done-run") if one[0] == 1]
-    assert [(one["sample"], one["score"]) for one in data["requests"]] == [(one[2], one[4]) for one in asked]
-    scores = [one["score"] for one in data["requests"]]
+    asked = [request for request in requests_of(folder / "active_learning_logs" / "done-run") if request[0] == 1]
+    assert [(request["sample"], request["score"]) for request in data["requests"]] == [
+        (request[2], request[4]) for request in asked
+    ]
+    scores = [request["score"] for request in data["requests"]]
     assert scores == sorted(scores, reverse=True)
     text = say("show", "done-run", "--step", "1").out
-    assert [line.split()[1] for line in text.splitlines()[2:]] == [str(one[2]) for one in asked]
+    assert [line.split()[1] for line in text.splitlines()[2:]] == [str(request[2]) for request in asked]
 
 
 def test_run_is_found_by_the_start_of_its_id_and_by_its_folder(say):
@@ -131,7 +133,7 @@ def test_export_reproduces_the_last_record(say, folder, requests_of, tmp_path):
 
     out = tmp_path / "out"
     printed = say("export", "done-run", "--output", out).out
-    for name in ("labels.csv", "model.safetensors", "labelled.npz"):
+    for name in ("labels.csv", "model.safetensors", "labeled.npz"):
         assert f"{out / name}: " in printed
     model = MLP()
     model.load_state_dict(load_file(out / "model.safetensors"))
@@ -146,8 +148,8 @@ def test_export_reproduces_the_last_record(say, folder, requests_of, tmp_path):
     assert last["f1"] == pytest.approx(2 * true / (true + false + int(targets.sum())), abs=1e-12)
     assert 0 < last["f1"] < 1
 
-    picks = [one[2] for one in requests_of(folder / "active_learning_logs" / "done-run")]
-    with np.load(out / "labelled.npz") as arrays:
+    picks = [request[2] for request in requests_of(folder / "active_learning_logs" / "done-run")]
+    with np.load(out / "labeled.npz") as arrays:
         assert arrays["ids"].tolist() == [*pool.labeled_ids.tolist(), *picks]
         np.testing.assert_array_equal(arrays["inputs"], inputs[arrays["ids"]].numpy())
         np.testing.assert_array_equal(arrays["targets"], targets[arrays["ids"]].numpy())
@@ -162,8 +164,8 @@ def test_export_reproduces_the_last_record(say, folder, requests_of, tmp_path):
 
 def test_reading_changes_no_file_of_a_run(say, folder, tmp_path):
     path = folder / "active_learning_logs" / "seven"
-    before = {one: one.read_bytes() for one in path.rglob("*") if one.is_file()}
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     say("show", "seven")
     say("runs")
     say("export", "seven", "--output", tmp_path / "x")
-    assert {one: one.read_bytes() for one in path.rglob("*") if one.is_file()} == before
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before

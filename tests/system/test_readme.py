@@ -21,12 +21,12 @@ def folder(tmp_path: Path) -> Path:
     draws = np.random.default_rng(0)
     for name, rows in (("wine.csv", 240), ("new.csv", 12)):
         acid, sugar = draws.normal(size=(2, rows))
-        colour = draws.choice(["red", "white"], rows)
-        quality = np.where(acid + np.where(colour == "red", 1, -1) + 0.3 * draws.normal(size=rows) > 0, "good", "poor")
+        color = draws.choice(["red", "white"], rows)
+        quality = np.where(acid + np.where(color == "red", 1, -1) + 0.3 * draws.normal(size=rows) > 0, "good", "poor")
         with (tmp_path / name).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            header = ["acid", "sugar", "colour", "quality"]
-            lines = zip(acid.round(3), sugar.round(3), colour, quality, strict=True)
+            header = ["acid", "sugar", "color", "quality"]
+            lines = zip(acid.round(3), sugar.round(3), color, quality, strict=True)
             writer.writerows(line if name == "wine.csv" else line[:-1] for line in [header, *map(list, lines)])
     return tmp_path
 
@@ -61,5 +61,5 @@ def test_five_commands_lead_from_a_table_to_predictions(run_alcore, folder: Path
         new = list(csv.DictReader(file))
     assert len(rows) == 12
     predicted = [next(value for value in row.values() if value in ("good", "poor")) for row in rows]
-    expected = ["good" if float(one["acid"]) + (1 if one["colour"] == "red" else -1) > 0 else "poor" for one in new]
+    expected = ["good" if float(row["acid"]) + (1 if row["color"] == "red" else -1) > 0 else "poor" for row in new]
     assert sum(a == b for a, b in zip(predicted, expected, strict=True)) >= 9

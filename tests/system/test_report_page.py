@@ -39,7 +39,7 @@ def test_a_page_has_no_fault_in_a_browser(browser, addresses, page, width, dark)
         assert found.serious() == []
         ground = found.page.evaluate("getComputedStyle(document.body).backgroundColor")
         ink = found.page.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
-        light = [sum(int(one) for one in text.strip("rgb()").split(",")) for text in (ground, ink)]
+        light = [sum(int(channel) for channel in text.strip("rgb()").split(",")) for text in (ground, ink)]
         assert (light[0] < light[1]) == dark
 
 

@@ -35,11 +35,15 @@ def wait_for_step(run: Path, step: int) -> None:
 
 
 def content(run: Path) -> dict[str, Any]:
-    found = Run(run)
-    files = {one["file"]: (run / "ckpt" / one["file"]).read_bytes() for one in found.checkpoints()}
+    stored = Run(run)
+    files = {
+        checkpoint["file"]: (run / "ckpt" / checkpoint["file"]).read_bytes() for checkpoint in stored.checkpoints()
+    }
     return {
         "records": (run / "f1_metrology.json").read_text(),
-        "requests": [(one["step"], one["sample"], one["score"], one["state"]) for one in found.requests()],
+        "requests": [
+            (request["step"], request["sample"], request["score"], request["state"]) for request in stored.requests()
+        ],
         "last": files[max(name for name in files if name[0].isdigit())],
     }
 

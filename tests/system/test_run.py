@@ -107,7 +107,7 @@ def test_run_repeats_exactly_from_its_file(base, run_alcore, requests_of, tmp_pa
     assert (second / "f1_metrology.json").read_bytes() == (folder / "f1_metrology.json").read_bytes()
     assert requests_of(second) == requests_of(folder)
     assert len(requests_of(second)) == 16
-    first_text, second_text = ((one / "experiment.toml").read_text() for one in (folder, second))
+    first_text, second_text = ((run_folder / "experiment.toml").read_text() for run_folder in (folder, second))
     assert second_text == first_text.replace('"kept here"', '"again"')
 
 
@@ -235,7 +235,7 @@ def test_json_is_one_document_and_warnings_go_to_stderr(here):
         "run_id": "doc", "status": "done", "steps": 2, "labels": 15,
     }  # fmt: skip
     (records,) = result.data["metrics"].values()
-    assert [(one["step"], one["train_samples"], one["on"]) for one in records] == [
+    assert [(record["step"], record["train_samples"], record["on"]) for record in records] == [
         (0, 50, "pool"), (1, 60, "pool"), (2, 65, "pool"),
     ]  # fmt: skip
     assert result.err == "alcore: warning: 5 requests were dropped: over the budget\n"

@@ -76,9 +76,9 @@ def without_alcore(folder: Path) -> Path:
     """
     folder.mkdir()
     for place in [entry for entry in sys.path if entry and any(Path(entry).glob("*.dist-info"))]:
-        for one in Path(place).iterdir():
-            if not one.name.startswith(UNSEEN) and one.suffix != ".pth" and not (folder / one.name).exists():
-                (folder / one.name).symlink_to(one)
+        for path in Path(place).iterdir():
+            if not path.name.startswith(UNSEEN) and path.suffix != ".pth" and not (folder / path.name).exists():
+                (folder / path.name).symlink_to(path)
     return folder
 
 

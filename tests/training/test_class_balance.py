@@ -29,12 +29,12 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_each_class_that_is_there_occurs_equally_often(classes: list[int], seed: int) -> None:
     positions = balanced_positions(torch.tensor(classes), generator(seed)).tolist()
     assert len(positions) == len(classes)
-    by_class = Counter(classes[one] for one in positions)
-    shares = [by_class[one] for one in set(classes)]
+    by_class = Counter(classes[position] for position in positions)
+    shares = [by_class[label] for label in set(classes)]
     assert max(shares) - min(shares) <= 1
     by_sample = Counter(positions)
-    for one in set(classes):
-        own = [by_sample[i] for i, other in enumerate(classes) if other == one]
+    for label in set(classes):
+        own = [by_sample[i] for i, other in enumerate(classes) if other == label]
         assert max(own) - min(own) <= 1
     assert positions == balanced_positions(torch.tensor(classes), generator(seed)).tolist()
 
@@ -52,7 +52,7 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     expected = sklearn.compute_class_weight("balanced", classes=torch.arange(3).numpy(), y=classes.numpy())
     assert balanced_weights(classes, 3) == pytest.approx(expected)
     assert balanced_weights(classes, 5)[3:] == (1.0, 1.0)
-    assert sum(balanced_weights(classes, 3)[one] for one in classes) == pytest.approx(len(classes))
+    assert sum(balanced_weights(classes, 3)[label] for label in classes) == pytest.approx(len(classes))
 
 
 # -- targets -----------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Orders:
         for _ in range(max_epochs):
             batches = list(train_dataloader)
             assert len(batches) == len(train_dataloader)
-            self.epochs.append([one for _, targets in batches for one in targets.tolist()])
+            self.epochs.append([target for _, targets in batches for target in targets.tolist()])
             self.losses += [float(train_step_fn(model, batch).detach()) for batch in batches]
 
 
@@ -285,7 +285,7 @@ def test_interrupted_inside_an_epoch_and_resumed_equals_uninterrupted(build: Mak
         if resume:
             driver.restore()
         driver.run()
-        return [one.detach().clone() for one in driver.learner.parameters()]
+        return [parameter.detach().clone() for parameter in driver.learner.parameters()]
 
     expected = run("whole")
     for place in (2, 3, 5, 7):

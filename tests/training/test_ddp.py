@@ -31,7 +31,7 @@ def test_buffers_become_those_of_rank_0() -> None:
     learner = torch.nn.BatchNorm1d(2)
     weight = learner.weight.detach().clone()
     share_buffers(learner, Other({name: torch.ones_like(one) + 1 for name, one in learner.named_buffers()}))
-    assert all(bool((one == 2).all()) for one in learner.buffers())
+    assert all(bool((buffer == 2).all()) for buffer in learner.buffers())
     assert torch.equal(learner.weight, weight)
 
 

@@ -53,9 +53,9 @@ BOTH = {"foo": 1, "bar": 2}
     ],
 )
 def test_accepted_arguments_can_be_given(function: Any, args: Any, kwargs: Any, expected: Any) -> None:
-    found = accepted(function, 1, args, kwargs)
-    assert found == expected
-    function("own", *found[0], **found[1])
+    names = accepted(function, 1, args, kwargs)
+    assert names == expected
+    function("own", *names[0], **names[1])
 
 
 def test_function_without_a_readable_signature_takes_anything() -> None:

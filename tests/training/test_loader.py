@@ -64,7 +64,7 @@ def loader(pool: Any, size: int = 4, **options: Any) -> BatchLoader:
 
 def order(of: BatchLoader) -> list[int]:
     """Positions in the order of one epoch; the pool's targets are its positions."""
-    return [one for batch in of for one in tensors_of(batch)[-1].tolist()]
+    return [target for batch in of for target in tensors_of(batch)[-1].tolist()]
 
 
 def form_of(batch: Any) -> Any:
@@ -125,7 +125,7 @@ def test_the_order_depends_on_seed_step_and_epoch_alone(pool: Any) -> None:
 
     assert of() == of()
     assert sorted(of()) == list(range(50))
-    assert len({tuple(one) for one in (of(), of(seed=1), of(step=2), of(epoch=1), of(epoch=2))}) == 5
+    assert len({tuple(positions) for positions in (of(), of(seed=1), of(step=2), of(epoch=1), of(epoch=2))}) == 5
 
 
 @pytest.mark.parametrize("pool", [Blocks(50), Items(50)], ids=["blocks", "items"])
@@ -176,9 +176,9 @@ def test_a_collate_function_makes_the_batches() -> None:
         return {"count": len(items), "y": torch.stack([y for _, y in items]).double()}
 
     pool = Blocks(6)
-    found = list(loader(pool, collate_fn=collate))
-    assert [one["count"] for one in found] == [4, 2]
-    assert found[0]["y"].dtype == torch.float32
+    batches = list(loader(pool, collate_fn=collate))
+    assert [batch["count"] for batch in batches] == [4, 2]
+    assert batches[0]["y"].dtype == torch.float32
     assert not hasattr(pool, "calls")
 
 
@@ -199,7 +199,7 @@ def test_workers_fetch_the_same_batches() -> None:
 
 def test_what_workers_draw_depends_on_the_epoch_and_not_on_those_before() -> None:
     def drawn(of: BatchLoader) -> list[float]:
-        return [one for batch in of for one in batch[0].flatten().tolist()]
+        return [row for batch in of for row in batch[0].flatten().tolist()]
 
     whole = loader(Drawing(4), seed=(0, 1), workers=2)
     epochs = [drawn(whole) for _ in range(2)]
@@ -263,9 +263,9 @@ def test_batches_in_the_order_of_the_pool_are_of_at_most_16_mebibytes(numbers: i
             return torch.zeros(1, 1).expand(len(positions), numbers), positions.int()  # of four bytes each
 
     total = 70 if numbers > 2**15 else 5000
-    found = in_pool_order(Wide(torch.zeros(total, 1), torch.zeros(total), labeled=range(total)))
-    assert torch.cat([batch[1] for batch in found]).tolist() == list(range(total))
-    assert [len(batch[1]) for batch in found] == [min(size, total - start) for start in range(0, total, size)]
+    batches = in_pool_order(Wide(torch.zeros(total, 1), torch.zeros(total), labeled=range(total)))
+    assert torch.cat([batch[1] for batch in batches]).tolist() == list(range(total))
+    assert [len(batch[1]) for batch in batches] == [min(size, total - start) for start in range(0, total, size)]
     assert calls[0] == 64
     assert max(calls) <= most or max(calls) * 4 * (numbers + 1) <= 4 * 2**20
 
@@ -274,12 +274,12 @@ def test_batches_in_the_order_of_the_pool_are_of_at_most_16_mebibytes(numbers: i
 @pytest.mark.parametrize("n", [0, 1, 64, 65, 200])
 def test_batches_in_the_order_of_the_pool_keep_its_form(form: str, n: int) -> None:
     pool = Blocks(n, form)
-    found = in_pool_order(pool)
-    assert len(found) == min(n, 1)
+    batches = in_pool_order(pool)
+    assert len(batches) == min(n, 1)
     if n:
         expected = next(iter(loader(pool, n, seed=None)))
-        assert form_of(found[0]) == form_of(expected)
-        assert all(map(torch.equal, tensors_of(found[0]), tensors_of(expected)))
+        assert form_of(batches[0]) == form_of(expected)
+        assert all(map(torch.equal, tensors_of(batches[0]), tensors_of(expected)))
 
 
 def test_batches_of_one_block_do_not_share_the_pool() -> None:

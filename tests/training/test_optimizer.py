@@ -142,7 +142,7 @@ def test_frozen_parameters_are_left_out() -> None:
     made = optimization(learner, optimizer_cls=torch.optim.SGD)
     made.prepare(0)
     assert made.optimizer is not None
-    assert [one is learner.weight for one in made.optimizer.param_groups[0]["params"]] == [True]
+    assert [parameter is learner.weight for parameter in made.optimizer.param_groups[0]["params"]] == [True]
 
 
 @pytest.mark.parametrize("learner", [torch.nn.ReLU(), torch.nn.Linear(1, 1).requires_grad_(False), object()])

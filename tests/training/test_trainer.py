@@ -100,7 +100,7 @@ def test_epochs_and_rate_of_later_trainings_are_those_of_fine_tuning(toys: Any) 
 
 
 def orders(loader: Any, epochs: int) -> list[list[float]]:
-    return [[float(one) for batch in loader for one in batch[0][:, 0]] for _ in range(epochs)]
+    return [[float(value) for batch in loader for value in batch[0][:, 0]] for _ in range(epochs)]
 
 
 def test_resumed_training_has_the_epochs_that_are_left(toys: Any) -> None:

@@ -19,17 +19,17 @@ from alcore.outputs import bald
 
 
 def entropy(p):
-    return -sum(one * math.log(one) for one in p if one > 0)
+    return -sum(share * math.log(share) for share in p if share > 0)
 
 
 def information(p, batch):
     """Return I(y_1 ... y_n; k) of a batch by enumerating all joint classes; p is (K, N, C), as nested lists."""
     members, classes = len(p), len(p[0][0])
     joint = [
-        math.fsum(math.prod(one[x][y] for x, y in zip(batch, labels, strict=True)) for one in p) / members
+        math.fsum(math.prod(member[x][y] for x, y in zip(batch, labels, strict=True)) for member in p) / members
         for labels in itertools.product(range(classes), repeat=len(batch))
     ]
-    return entropy(joint) - sum(math.fsum(entropy(one[x]) for one in p) / members for x in batch)
+    return entropy(joint) - sum(math.fsum(entropy(member[x]) for member in p) / members for x in batch)
 
 
 def posterior(seed, samples, n, classes, scale=1.5, shared=1.0):
@@ -132,24 +132,24 @@ def test_single_precision_and_blocks_are_within_rounding(monkeypatch):
 
 def test_all_configurations_are_enumerated_while_they_are_few():
     p = posterior(6, 4, 3, 3).softmax(dim=2)
-    known = Configurations(4, 27, torch.Generator())
+    configurations = Configurations(4, 27, torch.Generator())
     for x in range(3):
-        known.extend(p[:, x])
-    assert known.exact
+        configurations.extend(p[:, x])
+    assert configurations.exact
     labels = list(itertools.product(range(3), repeat=3))
     likelihood = torch.stack([p[:, 0, a] * p[:, 1, b] * p[:, 2, c] for a, b, c in labels])  # (27, K)
-    torch.testing.assert_close(known.probability, likelihood.mean(dim=1))
-    torch.testing.assert_close(known.weights, likelihood / likelihood.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(configurations.probability, likelihood.mean(dim=1))
+    torch.testing.assert_close(configurations.weights, likelihood / likelihood.sum(dim=1, keepdim=True))
 
 
 def test_impossible_configurations_are_dropped():
     p = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
-    known = Configurations(2, 1000, torch.Generator())
+    configurations = Configurations(2, 1000, torch.Generator())
     for count in (2, 4, 8):
-        known.extend(p)
-        assert len(known.probability) == count
-        assert not known.weights.isnan().any()
-    assert known.exact
+        configurations.extend(p)
+        assert len(configurations.probability) == count
+        assert not configurations.weights.isnan().any()
+    assert configurations.exact
 
 
 def test_sampled_configurations_are_unbiased():
@@ -162,14 +162,16 @@ def test_sampled_configurations_are_unbiased():
     means, found = torch.zeros(draws, 3, dtype=torch.float64), torch.zeros(draws, 27, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     for draw in range(draws):
-        known = Configurations(3, 8, generator)
+        configurations = Configurations(3, 8, generator)
         for x in range(3):
-            known.extend(p[:, x])
-        assert not known.exact
-        assert len(known.probability) <= 8
-        means[draw] = known.probability @ known.weights
+            configurations.extend(p[:, x])
+        assert not configurations.exact
+        assert len(configurations.probability) <= 8
+        means[draw] = configurations.probability @ configurations.weights
         # A configuration is known by the weights that it leaves the models
-        found[draw].index_add_(0, torch.cdist(known.weights, exact.weights).argmin(dim=1), known.probability)
+        found[draw].index_add_(
+            0, torch.cdist(configurations.weights, exact.weights).argmin(dim=1), configurations.probability
+        )
     independent = torch.sqrt(exact.probability @ (exact.weights - 1 / 3) ** 2 / 8)
     assert (means.std(dim=0) < independent).all()  # as it would not be if all had one quantile of the class
     for drawn, expected in ((means, torch.full((3,), 1 / 3)), (found, exact.probability)):
@@ -201,11 +203,11 @@ def test_errors_of_sampling_cancel():
     true = module._information(p, entropies, exact)
     ours, plain = [], []
     for seed in range(6):
-        known = Configurations(10, 200, torch.Generator().manual_seed(seed))
+        configurations = Configurations(10, 200, torch.Generator().manual_seed(seed))
         for x in batch:
-            known.extend(p[:, x])
-        gains = module._information(p, entropies, known)
-        second_term = known.probability @ known.weights @ entropies
+            configurations.extend(p[:, x])
+        gains = module._information(p, entropies, configurations)
+        second_term = configurations.probability @ configurations.weights @ entropies
         ours.append((gains - true).std())
         plain.append((gains + second_term - entropies.mean(dim=0) - true).std())
     assert sum(ours) < 0.5 * sum(plain)

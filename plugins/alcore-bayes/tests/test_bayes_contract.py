@@ -30,7 +30,7 @@ def mean_of(members):
 
 
 def entropy(p):
-    return -math.fsum(one * math.log(one) for one in p if one > 0)
+    return -math.fsum(share * math.log(share) for share in p if share > 0)
 
 
 def votes(members):
@@ -46,11 +46,11 @@ def joint_information(batch):
     """What the classes of a batch say together about which member is right, from all their combinations."""
     members = len(batch[0])
     joint = []
-    for labels in itertools.product(*(range(len(one[0])) for one in batch)):
+    for labels in itertools.product(*(range(len(shares[0])) for shares in batch)):
         joint.append([math.prod(one[k][label] for one, label in zip(batch, labels, strict=True))
                       for k in range(members)])  # fmt: skip
-    each = math.fsum(entropy([one[k] for one in joint]) for k in range(members)) / members
-    return entropy([math.fsum(one) / members for one in joint]) - each
+    each = math.fsum(entropy([shares[k] for shares in joint]) for k in range(members)) / members
+    return entropy([math.fsum(shares) / members for shares in joint]) - each
 
 
 class Dropout(QueryContract):
@@ -73,8 +73,8 @@ class Own(QueryContract):
         return self.strategy(**parameters)
 
     def oracle(self, driver, candidates, asked):
-        found = posteriors(driver, candidates)
-        assert_best_first(asked, {one: self.measure(members) for one, members in found.items()}, rtol=1e-6)
+        shares = posteriors(driver, candidates)
+        assert_best_first(asked, {one: self.measure(members) for one, members in shares.items()}, rtol=1e-6)
 
     def measure(self, members):
         return information(members)
@@ -111,13 +111,13 @@ class TestBatchBALD(Own):
 
     def oracle(self, driver, candidates, asked):
         waiting = driver.pending().tolist()
-        found = posteriors(driver, candidates)
+        shares = posteriors(driver, candidates)
         chosen = list(posteriors(driver, waiting).values()) if waiting else []
         before = joint_information(chosen) if chosen else 0.0
-        for one in asked:
-            gains = {other: joint_information([*chosen, members]) - before for other, members in found.items()}
-            assert_best_first([one], gains, rtol=1e-6, atol=1e-8)
-            chosen.append(found.pop(one.sample))
+        for request in asked:
+            gains = {other: joint_information([*chosen, members]) - before for other, members in shares.items()}
+            assert_best_first([request], gains, rtol=1e-6, atol=1e-8)
+            chosen.append(shares.pop(request.sample))
             before = joint_information(chosen)
 
 
@@ -125,9 +125,9 @@ class TestSoftrankBALD(Own):
     streams, seeded = False, True
 
     def oracle(self, driver, candidates, asked):
-        found = posteriors(driver, candidates)
-        ranked = sorted(found, key=lambda one: -information(found[one]))
-        draws = torch.rand(len(found), generator=driver.query_strategies[0].generator("noise"), dtype=torch.float64)
+        shares = posteriors(driver, candidates)
+        ranked = sorted(shares, key=lambda one: -information(shares[one]))
+        draws = torch.rand(len(shares), generator=driver.query_strategies[0].generator("noise"), dtype=torch.float64)
         noise = dict(zip(candidates, draws.tolist(), strict=True))
         scores = {one: -math.log(rank) - math.log(-math.log(noise[one])) for rank, one in enumerate(ranked, 1)}
         assert_best_first(asked, scores)
@@ -154,6 +154,6 @@ class TestMeanStd(Own):
     name, strategy = "mean-std", MeanStdQuery
 
     def measure(self, members):
-        spread = [math.sqrt(math.fsum((one - mean) ** 2 for one in column) / len(column))
+        spread = [math.sqrt(math.fsum((value - mean) ** 2 for value in column) / len(column))
                   for column, mean in zip(zip(*members, strict=True), mean_of(members), strict=True)]  # fmt: skip
         return math.fsum(spread) / len(spread)

@@ -31,7 +31,7 @@ def made(info=THREE, seed=0, **parameters):
 
 
 def weights(member):
-    return torch.cat([one.flatten() for one in member.parameters()])
+    return torch.cat([parameter.flatten() for parameter in member.parameters()])
 
 
 def test_outputs_of_all_members():
@@ -74,8 +74,12 @@ def test_one_number_is_drawn_from_the_global_generator():
 
 def test_parameters_reach_the_members():
     learner = made(learner="mlp", members=2, parameters={"hidden": [5, 6], "dropout": 0.5})
-    assert [one.out_features for one in learner.members[0].modules() if isinstance(one, nn.Linear)] == [5, 6, 3]
-    assert sum(isinstance(one, nn.Dropout) for one in learner.modules()) == 4
+    assert [module.out_features for module in learner.members[0].modules() if isinstance(module, nn.Linear)] == [
+        5,
+        6,
+        3,
+    ]
+    assert sum(isinstance(module, nn.Dropout) for module in learner.modules()) == 4
 
 
 def test_ensemble_is_made_by_name():
@@ -244,7 +248,7 @@ def test_members_with_variances_are_stacked_and_their_fields_pooled():
 
     fields = [Field(seed) for seed in range(3)]
     pooled = Ensemble(fields, "regression")(inputs)
-    each = torch.stack([one(inputs) for one in fields])
+    each = torch.stack([field(inputs) for field in fields])
     mean, second = each[:, :, :2].mean(dim=0), (each[:, :, 2:] + each[:, :, :2].square()).mean(dim=0)
     torch.testing.assert_close(pooled, torch.cat([mean, second - mean.square()], dim=1))
     with pytest.raises(UsageError, match="some members of the ensemble return mean-variance and some values"):

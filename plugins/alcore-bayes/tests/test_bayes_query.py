@@ -83,8 +83,10 @@ def test_picks_and_scores_of_a_learners_own_samples(tmp_path, strategy, paramete
     driver = own_samples(tmp_path, strategy(12, **parameters), outputs, labeled=range(0, 200, 5))
     scores = measure(outputs).tolist()
     asked = ask(driver)
-    assert asked == best(scores, [one for one in range(200) if one % 5], 12)
-    assert [one.score for one in driver.query_queue.asked] == pytest.approx([scores[one] for one in asked], abs=1e-15)
+    assert asked == best(scores, [sample for sample in range(200) if sample % 5], 12)
+    assert [request.score for request in driver.query_queue.asked] == pytest.approx(
+        [scores[request] for request in asked], abs=1e-15
+    )
 
 
 @pytest.mark.parametrize(("strategy", "parameters", "measure"), POINTWISE)
@@ -108,10 +110,10 @@ def test_a_binary_learner(tmp_path):
 def test_batchbald_asks_for_the_batch_of_the_function(tmp_path):
     outputs = 2 * torch.randn(7, 100, 4, generator=torch.Generator().manual_seed(3))
     driver = own_samples(tmp_path, BatchBALDQuery(5), outputs, labeled=range(0, 100, 3))
-    ids = torch.tensor([one for one in range(100) if one % 3])
+    ids = torch.tensor([sample for sample in range(100) if sample % 3])
     chosen, gains = batch_bald(outputs[:, ids], 5)
     assert ask(driver) == ids[chosen].tolist()
-    assert [one.score for one in driver.query_queue.asked] == pytest.approx(gains.tolist(), abs=1e-6)
+    assert [request.score for request in driver.query_queue.asked] == pytest.approx(gains.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("candidates", [30, 0.4])
@@ -144,9 +146,9 @@ def test_powerbald_perturbs_bald_scores_in_the_order_of_ids(tmp_path, noise):
     driver = own_samples(tmp_path, query, outputs, labeled=range(0, 70, 4))
     asked = ask(driver)
     driver.position.phase = "query"
-    ids = [one for one in range(70) if one % 4]
+    ids = [sample for sample in range(70) if sample % 4]
     perturbed = perturb(bald(outputs[:, ids]), query.generator("noise"), noise, 4.0)
-    assert asked == [ids[one] for one in perturbed.argsort(descending=True)[:10].tolist()]
+    assert asked == [ids[position] for position in perturbed.argsort(descending=True)[:10].tolist()]
 
 
 @every_strategy
@@ -243,11 +245,11 @@ def test_a_run_on_the_moons(tmp_path, name, kind):
     driver.logger.setLevel(logging.ERROR)
     driver.run()
     requests = Run(driver.log_dir).requests()
-    assert len({one["sample"] for one in requests}) == len(requests) == 12
-    assert all(one["score"] is not None and math.isfinite(one["score"]) for one in requests)
+    assert len({request["sample"] for request in requests}) == len(requests) == 12
+    assert all(request["score"] is not None and math.isfinite(request["score"]) for request in requests)
     assert len(data.train) == 6 + 12
     if name in ("bald", "mean-std"):
-        assert all(one["score"] > 0 for one in requests)
+        assert all(request["score"] > 0 for request in requests)
 
 
 def test_plugin_offers_its_parts_by_name():

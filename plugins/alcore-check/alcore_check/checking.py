@@ -27,6 +27,7 @@ from alcore.plugins import Registry
 from alcore.pools import offers_parts
 from alcore.protocols import Phase
 from alcore.store import Run, loads, parse_retention
+from alcore.strategies import labels_by_id, most_at_once
 from alcore_check.timing import BatchTimer, training_time
 
 _QUICK = 10.0  # seconds of a phase that is tried a second time, since the first time may be slow
@@ -170,26 +171,26 @@ def check_experiment(
 
     began = time.perf_counter()
     driver = make(run_id)
-    found = Check(driver.run_id, driver.log_dir, driver.names_code)
-    found.at_once = getattr(driver.label_strategy, "at_once", None)
+    result = Check(driver.run_id, driver.log_dir, driver.names_code)
+    result.at_once = most_at_once(driver.label_strategy)
     returned = _ask_for(driver, 1 if with_label else 0)
-    ended = _run_steps(driver, 1, clock, found)
-    found.seconds["start"] = clock.began - began
+    ended = _run_steps(driver, 1, clock, result)
+    result.seconds["start"] = clock.began - began
     if not ended:
-        found.seconds |= clock.take()
+        result.seconds |= clock.take()
     else:
-        _read_run(found, driver, clock.take(), returned=bool(returned))
+        _read_run(result, driver, clock.take(), returned=bool(returned))
         with tempfile.TemporaryDirectory(prefix="alcore-check-") as temporary:
-            if not found.labeled and driver.trains:
-                _rehearse(found, make(None, Path(temporary), max_active_learning_steps=2, final_training=False), clock)
-            if not found.faults:
-                _restore_copy(found, driver, make(driver.run_id, Path(temporary)))
-    found.peak = _peak()
-    if not found.faults:
-        found.forecast = _forecast(found, driver, clock.batches)
-        if found.forecast is not None:
-            found.faults += _out_of_reach(found.forecast, found)
-    return found
+            if not result.labeled and driver.trains:
+                _rehearse(result, make(None, Path(temporary), max_active_learning_steps=2, final_training=False), clock)
+            if not result.faults:
+                _restore_copy(result, driver, make(driver.run_id, Path(temporary)))
+    result.peak = _peak()
+    if not result.faults:
+        result.forecast = _forecast(result, driver, clock.batches)
+        if result.forecast is not None:
+            result.faults += _out_of_reach(result.forecast, result)
+    return result
 
 
 # -- the run, up to its first label, and its rehearsal ---------------------------------------------------------
@@ -225,7 +226,7 @@ class _Clock:
 
 
 def _ask_for(driver: Driver, most: int) -> list[None]:
-    """Let the label strategy answer so many requests, and wait then, so that the run ends inside its step.
+    """Stop after `most` answers of the label strategy, so that the run ends inside its step.
 
     Returns
     -------
@@ -295,7 +296,7 @@ class _FirstOf:
         return getattr(self._queue, name)
 
 
-def _run_steps(driver: Driver, count: int, clock: _Clock, found: Check) -> bool:
+def _run_steps(driver: Driver, count: int, clock: _Clock, result: Check) -> bool:
     """Run up to so many steps; an error inside a phase is a fault, and any other one is raised."""
     try:
         with driver.session():
@@ -306,66 +307,66 @@ def _run_steps(driver: Driver, count: int, clock: _Clock, found: Check) -> bool:
         if not clock.phase:
             raise
         text = message_of(error) if isinstance(error, AlcoreError) else f"{type(error).__name__}: {error}"
-        found.faults.append(f"{clock.phase} fails: {text}")
+        result.faults.append(f"{clock.phase} fails: {text}")
         return False
     return True
 
 
-def _read_run(found: Check, driver: Driver, seconds: dict[str, float], *, returned: bool) -> None:
+def _read_run(result: Check, driver: Driver, seconds: dict[str, float], *, returned: bool) -> None:
     """Note what became of the first step; `returned` is whether its label strategy returned by itself."""
     run = Run(driver.log_dir)
-    _note(found, run, seconds)
+    _note(result, run, seconds)
     requests = run.requests()
-    found.asked = len(requests)
-    found.candidates = sum(map(len, driver.candidates())) + len(requests)
+    result.asked = len(requests)
+    result.candidates = sum(map(len, driver.candidates())) + len(requests)
     if Phase.TRAINING in seconds:
-        found.labeled = len(driver.train_datapool)
+        result.labeled = len(driver.train_datapool)
     if requests:
-        found.cost = found.expected = statistics.fmean(one.asked.cost for one in run.states())
+        result.cost = result.expected = statistics.fmean(state.asked.cost for state in run.states())
     if driver.end_reason is not None and driver.end_reason.kind.status != "waiting":
-        found.faults.append(f"the run ends in its first step: {driver.stop_reason}")
+        result.faults.append(f"the run ends in its first step: {driver.stop_reason}")
         return
     if not requests:
-        found.faults.append("the first step asks for nothing; look at the query strategies and their max_samples")
+        result.faults.append("the first step asks for nothing; look at the query strategies and their max_samples")
         return
-    answered = [one for one in requests if one["state"] == "labeled"]
+    answered = [request for request in requests if request["state"] == "labeled"]
     if answered:
-        found.label, found.cost = run.label_text(answered[0]), answered[0]["cost"]
-        found.expected = {one.asked.request.id: one.asked.cost for one in run.states()}[answered[0]["id"]]
-        found.seconds["label"] = seconds[Phase.LABELING]
-    failed = [one for one in run.reasons() if one["kind"] != "dropped"]
-    found.faults += [f"the label fails: {one['kind']}: {one['reason']}" for one in failed]
+        result.label, result.cost = run.label_text(answered[0]), answered[0]["cost"]
+        result.expected = {state.asked.request.id: state.asked.cost for state in run.states()}[answered[0]["id"]]
+        result.seconds["label"] = seconds[Phase.LABELING]
+    failed = [refusal for refusal in run.reasons() if refusal["kind"] != "dropped"]
+    result.faults += [f"the label fails: {refusal['kind']}: {refusal['reason']}" for refusal in failed]
     if not answered and not failed and not returned:
-        found.notes.append(f"no label has come yet, so nothing is known of labeling: {driver.stop_reason}")
+        result.notes.append(f"no label has come yet, so nothing is known of labeling: {driver.stop_reason}")
 
 
-def _note(found: Check, run: Run, seconds: dict[str, float]) -> None:
+def _note(result: Check, run: Run, seconds: dict[str, float]) -> None:
     """Note what was measured, how long each phase but labeling took, and how large checkpoints are."""
-    found.metrics = {strategy: values[-1] for strategy, values in run.records().items() if values}
-    found.checkpoint = max([found.checkpoint, *(one["bytes"] for one in run.checkpoints())])
-    found.seconds |= {name: taken for name, taken in seconds.items() if name != Phase.LABELING}
+    result.metrics = {strategy: values[-1] for strategy, values in run.records().items() if values}
+    result.checkpoint = max([result.checkpoint, *(checkpoint["bytes"] for checkpoint in run.checkpoints())])
+    result.seconds |= {name: taken for name, taken in seconds.items() if name != Phase.LABELING}
 
 
-def _rehearse(found: Check, driver: Driver, clock: _Clock) -> None:
+def _rehearse(result: Check, driver: Driver, clock: _Clock) -> None:
     """Try training, metrology and query with made-up labels, in a run that is not kept."""
-    if not getattr(driver.label_strategy, "labels_by_id", False):  # such a one costs nothing
-        value = _made_up(found, driver)
+    if not labels_by_id(driver.label_strategy):  # such a one costs nothing
+        value = _made_up(result, driver)
         if value is None:
-            found.notes.append("training, metrology and query were not tried: nothing is labeled")
+            result.notes.append("training, metrology and query were not tried: nothing is labeled")
             return
         _answer_with(driver, value)
-    if not _run_steps(driver, 2, clock, found):
-        found.faults[-1] += " (seen in a rehearsal, with labels that are all equal)"
+    if not _run_steps(driver, 2, clock, result):
+        result.faults[-1] += " (seen in a rehearsal, with labels that are all equal)"
         return
     run = Run(driver.log_dir)
-    _note(found, run, clock.take())
-    found.rehearsed, found.labeled, found.asked = True, len(run.requests(0)), len(run.requests(1))
+    _note(result, run, clock.take())
+    result.rehearsed, result.labeled, result.asked = True, len(run.requests(0)), len(run.requests(1))
 
 
-def _made_up(found: Check, driver: Driver) -> Any:
+def _made_up(result: Check, driver: Driver) -> Any:
     """Return a label for a rehearsal: the one that was bought, else a class, or zeros; None where nobody knows one."""
-    if found.label is not None:
-        return loads(found.label)
+    if result.label is not None:
+        return loads(result.label)
     if driver.info is None:
         return None
     if driver.info.task == "classification":
@@ -378,89 +379,92 @@ def _made_up(found: Check, driver: Driver) -> Any:
     return 0.0 if outputs.dim() < 2 or outputs.shape[1:] == (1,) else torch.zeros(outputs.shape[1:])
 
 
-def _restore_copy(found: Check, driver: Driver, other: Driver) -> None:
+def _restore_copy(result: Check, driver: Driver, other: Driver) -> None:
     """Restore a copy of the run with fresh parts, as ``alcore resume`` does, and compare the learners."""
     shutil.copytree(driver.log_dir, other.log_dir, symlinks=True)  # a link of the user's program may lead anywhere
     began = time.perf_counter()
     try:
         other.restore(in_doubt="ask")
-        found.seconds["resume"] = time.perf_counter() - began
+        result.seconds["resume"] = time.perf_counter() - began
         same = model_digest(other.learner) == model_digest(driver.learner)
         with other.session():
             pass
-        _repeat(found, other)
+        _repeat(result, other)
     except AlcoreError as error:
-        found.faults.append(f"the run can't be resumed: {message_of(error)}")
+        result.faults.append(f"the run can't be resumed: {message_of(error)}")
         return
     if not same:
-        found.faults.append("a resumed run has another learner: its weights differ from those before")
+        result.faults.append("a resumed run has another learner: its weights differ from those before")
 
 
-def _repeat(found: Check, driver: Driver) -> None:
+def _repeat(result: Check, driver: Driver) -> None:
     """Measure and choose once more in a copy of the run, where that is quick, and note how long it took."""
     driver.logger.setLevel(logging.ERROR)  # its warnings are those of the run
     acts: dict[str, Any] = {
-        "metrology": lambda: [one.compute() for one in driver.metrology_strategies],
+        "metrology": lambda: [strategy.compute() for strategy in driver.metrology_strategies],
         "query": driver.choose,
     }
     for phase, act in acts.items():
-        if 0 < found.seconds.get(phase, 0.0) < _QUICK and not found.rehearsed:
+        if 0 < result.seconds.get(phase, 0.0) < _QUICK and not result.rehearsed:
             began = time.perf_counter()
             with contextlib.suppress(Exception):  # a strategy may refuse to do so twice in a step
                 act()
-                found.repeated[phase] = min(time.perf_counter() - began, found.seconds[phase])
+                result.repeated[phase] = min(time.perf_counter() - began, result.seconds[phase])
 
 
 # -- what all will take ----------------------------------------------------------------------------------------
 
 
-def _forecast(found: Check, driver: Driver, timer: BatchTimer) -> Forecast | None:
+def _forecast(result: Check, driver: Driver, timer: BatchTimer) -> Forecast | None:
     """Return what the campaign will take; None where its number of steps isn't limited."""
     steps = driver.config.max_active_learning_steps
-    if steps is None or not found.asked:
+    if steps is None or not result.asked:
         return None
-    expected = _cost_of_a_label(found, driver)
-    first = found.labeled if found.rehearsed else found.asked  # what a cold start asks for, where there is one
+    expected = _cost_of_a_label(result, driver)
+    first = result.labeled if result.rehearsed else result.asked  # what a cold start asks for, where there is one
     pool = driver.choice_pool  # each step may look at others
-    most = pool.total if offers_parts(pool) else found.candidates
-    labels = min(first + (steps - 1) * found.asked, most)
+    most = pool.total if offers_parts(pool) else result.candidates
+    labels = min(first + (steps - 1) * result.asked, most)
     if driver.config.budget is not None and expected:
         labels = min(labels, int(driver.config.budget / expected))
-    needed = 1 + max(0, math.ceil((labels - first) / found.asked))
-    start = max(found.labeled, 1)
-    trainings = needed - found.rehearsed + driver.config.final_training  # the first step of a cold start has none
+    needed = 1 + max(0, math.ceil((labels - first) / result.asked))
+    start = max(result.labeled, 1)
+    trainings = needed - result.rehearsed + driver.config.final_training  # the first step of a cold start has none
     training = driver.training_config
     seconds = 0.0
-    if training is not None and "training" in found.seconds:
-        lasts = training_time(timer, found.seconds["training"], start, driver.batch_size, training.epochs)
-        bought = labels - first if found.rehearsed else labels
-        seconds = sum(lasts(one, start + min(one * found.asked, bought)) for one in range(trainings))
-    each = sum(found.repeated.get(phase, found.seconds.get(phase, 0.0)) for phase in ("metrology", "query"))
+    if training is not None and "training" in result.seconds:
+        lasts = training_time(timer, result.seconds["training"], start, driver.batch_size, training.epochs)
+        bought = labels - first if result.rehearsed else labels
+        seconds = sum(
+            lasts(training_number, start + min(training_number * result.asked, bought))
+            for training_number in range(trainings)
+        )
+    each = sum(result.repeated.get(phase, result.seconds.get(phase, 0.0)) for phase in ("metrology", "query"))
     kept = _checkpoints(driver, trainings)
-    value = 0 if found.label is None else len(found.label)
-    at_once = found.at_once or 1
-    in_turn = min(labels, math.ceil(first / at_once) + (needed - 1) * math.ceil(found.asked / at_once))
+    value = 0 if result.label is None else len(result.label)
+    at_once = result.at_once or 1
+    in_turn = min(labels, math.ceil(first / at_once) + (needed - 1) * math.ceil(result.asked / at_once))
     return Forecast(
         steps=needed,
         labels=labels,
         computing=seconds + each * needed,
-        labeling=found.seconds["label"] * in_turn if "label" in found.seconds else None,
+        labeling=result.seconds["label"] * in_turn if "label" in result.seconds else None,
         cost=expected * labels,
-        bytes=kept * found.checkpoint + labels * value + _size(found.folder),
+        bytes=kept * result.checkpoint + labels * value + _size(result.folder),
     )
 
 
-def _cost_of_a_label(found: Check, driver: Driver) -> float:
+def _cost_of_a_label(result: Check, driver: Driver) -> float:
     """Return what labels cost on average: as this one did, or, where costs are expected, as they differ from its."""
     costs = driver.expected_costs
-    paid = 1.0 if found.cost is None else found.cost
-    if not costs.are_known or found.expected is None:
+    paid = 1.0 if result.cost is None else result.cost
+    if not costs.are_known or result.expected is None:
         return paid
     some = subset(driver, _PRICED, driver.generator("costs"))
     if not len(some):
         return paid
-    mean = float(costs.of_samples(some, found.expected).mean())
-    return mean * paid / found.expected if found.expected else mean
+    mean = float(costs.of_samples(some, result.expected).mean())
+    return mean * paid / result.expected if result.expected else mean
 
 
 def _checkpoints(driver: Driver, trainings: int) -> int:
@@ -474,18 +478,18 @@ def _checkpoints(driver: Driver, trainings: int) -> int:
     return trainings * (1 + inside) + 1
 
 
-def _out_of_reach(forecast: Forecast, found: Check) -> Iterator[str]:
+def _out_of_reach(forecast: Forecast, result: Check) -> Iterator[str]:
     """Yield what the campaign needs and there isn't."""
-    found.free = shutil.disk_usage(found.folder).free
-    if forecast.bytes > found.free:
+    result.free = shutil.disk_usage(result.folder).free
+    if forecast.bytes > result.free:
         yield (
-            f"the run directory will need {forecast.bytes / 2**30:.1f} GiB, and {found.free / 2**30:.1f} GiB are free "
+            f"the run directory will need {forecast.bytes / 2**30:.1f} GiB, and {result.free / 2**30:.1f} GiB are free "
             "there; keep fewer checkpoints, with --keep last=3 for instance"
         )
 
 
 def _size(folder: Path) -> int:
-    return sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _peak() -> int | None:

@@ -31,7 +31,7 @@ class Simulator(BaseLabel):
             if self.fails == "links":
                 (self.work_dir / "mesh").symlink_to("/nowhere/mesh")
             if self.fails == "raises":
-                raise RuntimeError("no licence")
+                raise RuntimeError("no license")
             if self.fails == "withdrawn":
                 serialize_queue.put(alcore.Failed(request, "the lab is closed", "withdrawn"))
             elif self.fails == "diverges":
@@ -102,18 +102,18 @@ def asked(tmp_path: Path) -> list[str]:
 def test_a_checked_campaign_equals_one_that_was_not_checked(check, command, tmp_path, start, flags):
     moons = _MOONS.replace("0.2", "0") if start else _MOONS
     toml = moons + _SIMULATOR + start
-    found = check(toml, *flags)
-    assert found["faults"] == []
+    result = check(toml, *flags)
+    assert result["faults"] == []
     assert len(asked(tmp_path)) == (0 if flags else 1)
-    assert {"start", "training", "metrology", "query", "resume"} <= set(found["seconds"])
+    assert {"start", "training", "metrology", "query", "resume"} <= set(result["seconds"])
     command("resume", "checked", "--allow-code")
     bought = asked(tmp_path)
     assert len(bought) == len(set(bought)) == 20
     command("run", "experiment.toml", "--allow-code", "--run-id", "alone")
     logs = tmp_path / "active_learning_logs"
-    found = differences(essence_of(logs / "checked"), essence_of(logs / "alone"))
-    assert [one for one in found if "-training-" not in one] == []  # the one from which the check was resumed
-    assert sorted(one.name for one in logs.iterdir()) == ["alone", "checked"]  # nothing of a rehearsal
+    lines = differences(essence_of(logs / "checked"), essence_of(logs / "alone"))
+    assert [line for line in lines if "-training-" not in line] == []  # the one from which the check was resumed
+    assert sorted(path.name for path in logs.iterdir()) == ["alone", "checked"]  # nothing of a rehearsal
 
 
 def test_forecast_counts_what_was_seen(check):
@@ -182,7 +182,7 @@ def test_forecast_ends_where_budget_or_pool_do(check, set_, labels):
             "label fails: infrastructure: diverged",
         ),
         ('[label.simulator]\nuse = "mine:Simulator"\nfails = "wrong"\n', "the label fails: refused: 'cat' is not one"),
-        ('[label.simulator]\nuse = "mine:Simulator"\nfails = "raises"\n', "labeling fails: RuntimeError: no licence"),
+        ('[label.simulator]\nuse = "mine:Simulator"\nfails = "raises"\n', "labeling fails: RuntimeError: no license"),
         ('[metrology.b]\nuse = "mine:Broken"\n', "metrology fails: ValueError: no such metric"),
         ('[learner.mine]\nuse = "mine:Forgets"\n', "a resumed run has another learner"),
         ('[start.random]\n[metrology.b]\nuse = "mine:Broken"\n', "no such metric (seen in a rehearsal"),

@@ -6,7 +6,7 @@ from alcore_testing import run_examples
 
 
 def test_the_example_checks_an_experiment(tmp_path):
-    found = run_examples(Path(__file__), tmp_path)["found"]
-    assert found.faults == []
-    assert found.forecast.steps == 3
-    assert (found.folder / "run.db").is_file()
+    result = run_examples(Path(__file__), tmp_path)["found"]
+    assert result.faults == []
+    assert result.forecast.steps == 3
+    assert (result.folder / "run.db").is_file()

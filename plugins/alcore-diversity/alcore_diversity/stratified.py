@@ -78,7 +78,7 @@ def stratified(
     allocation
         How n is shared out, see `allocate`.
     chosen
-        How many of the first samples were chosen before: they count towards the shares of their strata.
+        How many of the first samples were chosen before: they count toward the shares of their strata.
 
     Returns
     -------
@@ -120,7 +120,7 @@ class StratifiedQuery(SetQuery):
 
     Notes
     -----
-    Within a stratum each sample is equally likely. Pending samples count towards the shares. Time and memory are O(N C)
+    Within a stratum each sample is equally likely. Pending samples count toward the shares. Time and memory are O(N C)
     for predicted classes; k-means takes time O(N D clusters) for each of up to 300 iterations.
 
     In proportion it is an unbiased sample with less variance than a random one, which suits a test set as well.

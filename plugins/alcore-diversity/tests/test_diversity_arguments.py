@@ -16,7 +16,6 @@ from alcore_diversity.typiclust import typiclust
 from alcore_testing.plain import same
 from alcore_testing.watch import Unwritten
 
-torch.set_num_threads(1)
 CLASSES = torch.arange(40) % 3
 
 

@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 
 from alcore import UsageError
 
-torch.set_num_threads(1)
-
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
@@ -41,7 +39,7 @@ def test_mean_similarities_are_those_of_all_pairs(size, seed, scale):
     torch.testing.assert_close(closeness, (1 / (1 + between)).mean(dim=1), rtol=1e-6, atol=1e-12)
     _, group = torch.unique(features, dim=0, return_inverse=True)
     for means in (cosine, closeness):  # equal samples are equally dense
-        assert all(len(means[group == one].unique()) == 1 for one in range(int(group.max()) + 1))
+        assert all(len(means[group == group_number].unique()) == 1 for group_number in range(int(group.max()) + 1))
 
 
 @settings(max_examples=40, deadline=None)
@@ -54,7 +52,7 @@ def test_highest_scores_first(size, n, seed, beta):
     positions, scores = information_density(unsure, similar, n, beta)
     plain = [float(u) * max(float(s), 0.0) ** beta for u, s in zip(unsure, similar, strict=True)]
     assert positions.tolist() == sorted(range(size), key=lambda one: (-plain[one], one))[:n]
-    assert scores.tolist() == pytest.approx([plain[one] for one in positions.tolist()])
+    assert scores.tolist() == pytest.approx([plain[position] for position in positions.tolist()])
 
 
 @pytest.mark.parametrize("size", [513, 519])  # beyond a block, so that products are computed in several ways
@@ -62,7 +60,7 @@ def test_copies_are_equally_dense_whatever_products_round_to(size):
     group = torch.arange(size) % 37
     features = torch.randn(37, 130, generator=seeded(size))[group] + 10
     for means in (mean_cosine(features), mean_closeness(features)):
-        assert all(len(means[group == one].unique()) == 1 for one in range(37))
+        assert all(len(means[group == group_number].unique()) == 1 for group_number in range(37))
 
 
 def test_no_samples_have_no_density():
@@ -88,8 +86,11 @@ def test_the_rarest_class_first_and_its_most_uncertain_sample(size, classes, n, 
     counts = torch.randint(0, 6, (classes,), generator=seeded(seed + 2))
     left, labels, expected = list(range(size)), counts.tolist(), []
     while left and len(expected) < n:
-        rarest = min({int(predicted[one]) for one in left}, key=lambda label: (labels[label], label))
-        pick = min((one for one in left if predicted[one] == rarest), key=lambda one: (-float(unsure[one]), one))
+        rarest = min({int(predicted[sample]) for sample in left}, key=lambda label: (labels[label], label))
+        pick = min(
+            (sample for sample in left if predicted[sample] == rarest),
+            key=lambda sample: (-float(unsure[sample]), sample),
+        )
         expected.append(pick)
         left.remove(pick)
         labels[rarest] += 1
@@ -122,9 +123,9 @@ def test_shares_of_strata(sizes, n):
     equal = allocate(torch.tensor(sizes), n, "equal").tolist()
     plain = [0] * len(sizes)
     while sum(plain) < total:  # one to each in turn, as far as they last
-        for one in range(len(sizes)):
-            if plain[one] < sizes[one] and sum(plain) < total:
-                plain[one] += 1
+        for stratum in range(len(sizes)):
+            if plain[stratum] < sizes[stratum] and sum(plain) < total:
+                plain[stratum] += 1
     assert equal == plain
 
 
@@ -132,20 +133,20 @@ def test_shares_of_strata(sizes, n):
 @given(st.lists(st.integers(0, 4), max_size=30), st.integers(0, 35), st.sampled_from(["proportional", "equal"]))
 def test_stratified_draws_the_share_of_each_stratum(strata, n, allocation):
     strata = torch.tensor(strata, dtype=torch.int64)
-    found = stratified(strata, n, seeded(0), allocation)
-    assert len(set(found.tolist())) == len(found) == min(n, len(strata))
+    picked = stratified(strata, n, seeded(0), allocation)
+    assert len(set(picked.tolist())) == len(picked) == min(n, len(strata))
     if len(strata):
         shares = allocate(torch.bincount(strata), n, allocation)
-        assert torch.bincount(strata[found], minlength=len(shares)).tolist() == shares.tolist()
+        assert torch.bincount(strata[picked], minlength=len(shares)).tolist() == shares.tolist()
 
 
 def test_samples_of_a_stratum_are_equally_likely_and_in_random_order():
     strata = torch.tensor([0, 1, 1, 0, 1, 1])
     counts, first = torch.zeros(6), torch.zeros(6)
     for seed in range(1200):
-        found = stratified(strata, 3, seeded(seed))
-        counts[found] += 1
-        first[found[0]] += 1
+        picked = stratified(strata, 3, seeded(seed))
+        counts[picked] += 1
+        first[picked[0]] += 1
     # stratum 0 gives one of two samples, stratum 1 two of four; the first place is any sample's
     expected = torch.tensor([600.0] * 6)
     assert float(((counts - expected) ** 2 / expected).sum()) < 20.5  # 99.9 % of chi-square with 5 degrees
@@ -162,10 +163,10 @@ def test_one_of_each_class(labels, n, told):
     answers = dict(zip(ids.tolist(), labels, strict=True))
     chosen = one_of_each(ids, answers.__getitem__, n, 5 if told else None)
     assert len(set(chosen)) == len(chosen) == min(n, len(labels))
-    assert len({answers[one] for one in chosen}) == min(n, len(set(labels)))
+    assert len({answers[sample] for sample in chosen}) == min(n, len(set(labels)))
     firsts = [one for place, one in enumerate(ids.tolist()) if labels[place] not in labels[:place]]
     assert chosen[: len(firsts)] == firsts[:n]
-    others = [one for one in ids.tolist() if one not in firsts]
+    others = [sample for sample in ids.tolist() if sample not in firsts]
     assert chosen[len(firsts) :] == others[: max(n - len(firsts), 0)]
 
 

@@ -12,8 +12,6 @@ from alcore_diversity.typiclust import typiclust
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch.set_num_threads(1)
-
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
@@ -79,16 +77,16 @@ def test_tiny_and_huge_values(scale):
 def plain_typiclust(features, clusters, labeled, n, neighbors):
     """One cluster after the other, by the definition; typicality by the whole matrix."""
     names = sorted(set(clusters.tolist()) | set(labeled.tolist()))
-    sizes = {one: int((clusters == one).sum() + (labeled == one).sum()) for one in names}
-    known = {one: int((labeled == one).sum()) for one in names}
+    sizes = {cluster: int((clusters == cluster).sum() + (labeled == cluster).sum()) for cluster in names}
+    known = {cluster: int((labeled == cluster).sum()) for cluster in names}
     ranked = sorted(names, key=lambda one: (known[one], -sizes[one], one))
     chosen = []
     for least, most in ((6, math.inf), (0, 5)):
-        group = [one for one in ranked if least <= sizes[one] <= most]
+        group = [cluster for cluster in ranked if least <= sizes[cluster] <= most]
         while len(chosen) < n:
             before = len(chosen)
-            for one in group:
-                rows = [row for row in range(len(clusters)) if clusters[row] == one and row not in chosen]
+            for cluster in group:
+                rows = [row for row in range(len(clusters)) if clusters[row] == cluster and row not in chosen]
                 if rows and len(chosen) < n:
                     mean = neighbor_distances(features[rows], min(neighbors, max(len(rows) // 2, 1)))
                     chosen.append(rows[int(mean.div(rounding(features[rows])).round().argmin())])
@@ -126,10 +124,10 @@ def test_a_single_sample_equal_ones_and_none():
 def test_k_means_finds_what_is_far_apart_and_depends_on_the_generator_alone(clusters):
     centers = torch.arange(clusters)[:, None] * 100.0
     features = (centers + torch.randn(clusters, 20, generator=seeded(0))).reshape(-1, 1)
-    found = k_means(features, clusters, seeded(1))
-    assert found.dtype == torch.int64
-    assert torch.equal(found, k_means(features, clusters, seeded(1)))
-    by_center = found.reshape(clusters, 20)
+    picked = k_means(features, clusters, seeded(1))
+    assert picked.dtype == torch.int64
+    assert torch.equal(picked, k_means(features, clusters, seeded(1)))
+    by_center = picked.reshape(clusters, 20)
     assert bool((by_center == by_center[:, :1]).all())
 
 
@@ -137,9 +135,9 @@ def test_k_means_finds_what_is_far_apart_and_depends_on_the_generator_alone(clus
 @pytest.mark.parametrize("clusters", [1, 4, 20])
 def test_k_means_with_few_equal_or_huge_samples(features, clusters, recwarn):
     for scale in (1, 1e-41, 3e38):
-        found = k_means(features * scale, clusters, seeded(0))
-        assert found.shape == (len(features),)
-        assert 0 <= int(found.min()) <= int(found.max()) < clusters
+        picked = k_means(features * scale, clusters, seeded(0))
+        assert picked.shape == (len(features),)
+        assert 0 <= int(picked.min()) <= int(picked.max()) < clusters
     assert not recwarn.list
     assert k_means(features[:0], clusters, seeded(0)).shape == (0,)
 
@@ -166,17 +164,17 @@ def plain_round_robin(clusters, n):
     ranked = sorted(lists, key=lambda one: (len(lists[one]), one))
     taken = []
     while len(taken) < min(n, len(clusters)):
-        for one in ranked:
-            if lists[one] and len(taken) < n:
-                taken.append(lists[one].pop(0))
+        for cluster in ranked:
+            if lists[cluster] and len(taken) < n:
+                taken.append(lists[cluster].pop(0))
     return taken
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 6), max_size=30), st.integers(0, 35))
 def test_round_robin(clusters, n):
-    found = round_robin(torch.tensor(clusters, dtype=torch.int64), n)
-    assert found.tolist() == plain_round_robin(torch.tensor(clusters, dtype=torch.int64), n)
+    picked = round_robin(torch.tensor(clusters, dtype=torch.int64), n)
+    assert picked.tolist() == plain_round_robin(torch.tensor(clusters, dtype=torch.int64), n)
 
 
 @settings(max_examples=40, deadline=None)
@@ -197,7 +195,7 @@ def test_the_shortlist_are_the_smallest_margins_and_clusters_share(size, n, seed
     least = sorted(least)
     clusters = average_linkage(features[least], math.ceil(len(least) / 10))
     place = {one: int(clusters[position]) for position, one in enumerate(least)}
-    order = [place[one] for one in chosen]
+    order = [place[sample] for sample in chosen]
     expected = [int(clusters[position]) for position in plain_round_robin(clusters, n)]
     assert order == expected  # which cluster gives is decided; which of its samples is drawn
 

@@ -13,7 +13,7 @@ from alcore_diversity import (
 )
 from alcore_testing import ALL_OUTPUTS, ALL_TASKS, QueryContract
 
-TENSORS = tuple(one for one in ALL_OUTPUTS if one != "mapping")
+TENSORS = tuple(outputs for outputs in ALL_OUTPUTS if outputs != "mapping")
 
 
 class TestKCenter(QueryContract):

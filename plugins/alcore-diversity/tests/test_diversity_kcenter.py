@@ -9,8 +9,6 @@ from alcore_diversity.nearest_center import NearestCenter, Settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch.set_num_threads(1)
-
 
 def squares_between(left, right):
     """All squared distances, float64 (n, m): the definition."""

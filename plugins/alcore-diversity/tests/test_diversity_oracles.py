@@ -24,8 +24,7 @@ from sklearn.cluster import AgglomerativeClustering
 from alcore.inference import extract_features, labeled_features
 from alcore.outputs import kind_of
 
-torch.set_num_threads(1)
-TENSORS = tuple(one for one in ALL_OUTPUTS if one != "mapping")
+TENSORS = tuple(outputs for outputs in ALL_OUTPUTS if outputs != "mapping")
 
 
 # -- what the definitions are made of, one sample at a time --------------------------------------------------------
@@ -33,9 +32,9 @@ TENSORS = tuple(one for one in ALL_OUTPUTS if one != "mapping")
 
 def rows_of(driver, candidates, layer=""):
     """Features by id, and those of labeled and pending samples: lists of Python floats."""
-    found = extract_features(driver, torch.tensor(candidates), layer)
+    features = extract_features(driver, torch.tensor(candidates), layer)
     centers = [*labeled_features(driver, layer).features.tolist(), *pending_rows(driver, layer)]
-    return dict(zip(candidates, found.features.tolist(), strict=True)), centers
+    return dict(zip(candidates, features.features.tolist(), strict=True)), centers
 
 
 def pending_rows(driver, layer=""):
@@ -57,12 +56,12 @@ def as_probabilities(row, kind):
     if kind == "probabilities":
         return row if len(row) > 1 else [1 - row[0], row[0]]
     row = row if len(row) > 1 else [0.0, row[0]]
-    shifted = [math.exp(one - max(row)) for one in row]
-    return [one / math.fsum(shifted) for one in shifted]
+    shifted = [math.exp(logit - max(row)) for logit in row]
+    return [logit / math.fsum(shifted) for logit in shifted]
 
 
 def entropy(p):
-    return -math.fsum(one * math.log(one) for one in p if one > 0)
+    return -math.fsum(share * math.log(share) for share in p if share > 0)
 
 
 def predicted(p):
@@ -74,7 +73,7 @@ def between(one, other):
 
 
 def nearest(row, centers):
-    return min((between(row, one) for one in centers), default=math.inf)
+    return min((between(row, center) for center in centers), default=math.inf)
 
 
 # -- the strategies ------------------------------------------------------------------------------------------------
@@ -89,9 +88,9 @@ class TestKCenter(QueryOracle):
 
     def oracle(self, driver, candidates, asked):
         rows, centers = rows_of(driver, candidates, self.layer)
-        for one in asked:
-            assert_best_first([one], {other: nearest(row, centers) for other, row in rows.items()})
-            centers.append(rows.pop(one.sample))
+        for request in asked:
+            assert_best_first([request], {other: nearest(row, centers) for other, row in rows.items()})
+            centers.append(rows.pop(request.sample))
 
 
 class TestKCenterOfInputs(TestKCenter, QueryPending, QueryRuns):
@@ -117,17 +116,19 @@ class TestBADGE(QueryOracle):
             errors = [share - (label == predicted(p)) for label, share in enumerate(p)]
             gradients[one] = [error * number for error in errors for number in rows[one]]
         none = [0.0] * len(gradients[candidates[0]])
-        known = [gradients[one] for one in waiting]
-        away = {one: nearest(gradients[one], known or [none]) ** 2 for one in candidates}
+        known = [gradients[sample] for sample in waiting]
+        away = {sample: nearest(gradients[sample], known or [none]) ** 2 for sample in candidates}
         unit = asked[0].score / away[asked[0].sample]
         if not waiting:
             assert_best_first(asked[:1], {one: unit * square for one, square in away.items()})
         known.append(gradients[asked[0].sample])
-        for one in asked[1:]:
-            square = unit * nearest(gradients[one.sample], known) ** 2
-            assert one.score > 0
-            assert math.isclose(one.score, square, rel_tol=1e-6), f"sample {one.sample}: {one.score}, not {square}"
-            known.append(gradients[one.sample])
+        for request in asked[1:]:
+            square = unit * nearest(gradients[request.sample], known) ** 2
+            assert request.score > 0
+            assert math.isclose(request.score, square, rel_tol=1e-6), (
+                f"sample {request.sample}: {request.score}, not {square}"
+            )
+            known.append(gradients[request.sample])
 
 
 class TestTypiClust(QueryOracle):
@@ -138,24 +139,24 @@ class TestTypiClust(QueryOracle):
 
     def oracle(self, driver, candidates, asked):
         """Clusters are those of k-means, which is scikit-learn's; their order and the sample of each are compared."""
-        found = extract_features(driver, torch.tensor(candidates)).features
-        known = labeled_features(driver).features
+        features = extract_features(driver, torch.tensor(candidates)).features
+        labeled = labeled_features(driver).features
         if len(driver.pending()):
-            known = torch.cat([known, extract_features(driver, driver.pending()).features])
+            labeled = torch.cat([labeled, extract_features(driver, driver.pending()).features])
         generator = driver.query_strategies[0].generator()
-        clusters = k_means(torch.cat([known, found]), len(known) + len(asked), generator).tolist()
-        labels, free = clusters[: len(known)], dict(zip(candidates, clusters[len(known) :], strict=True))
-        rows = dict(zip(candidates, found.tolist(), strict=True))
-        sizes = {one: clusters.count(one) for one in set(clusters)}
+        clusters = k_means(torch.cat([labeled, features]), len(labeled) + len(asked), generator).tolist()
+        labels, free = clusters[: len(labeled)], dict(zip(candidates, clusters[len(labeled) :], strict=True))
+        rows = dict(zip(candidates, features.tolist(), strict=True))
+        sizes = {cluster: clusters.count(cluster) for cluster in set(clusters)}
         order = sorted(sizes, key=lambda one: (sizes[one] <= 5, labels.count(one), -sizes[one], one))
-        large = [one for one in order if sizes[one] > 5 and one in free.values()]
-        expected, turns = [], itertools.cycle(large or [one for one in order if one in free.values()])
+        large = [cluster for cluster in order if sizes[cluster] > 5 and cluster in free.values()]
+        expected, turns = [], itertools.cycle(large or [cluster for cluster in order if cluster in free.values()])
         while len(expected) < len(asked):
-            cluster = next(one for one in turns if one in free.values())
-            expected.append(most_typical([one for one in candidates if free.get(one) == cluster], rows))
+            cluster = next(cluster for cluster in turns if cluster in free.values())
+            expected.append(most_typical([sample for sample in candidates if free.get(sample) == cluster], rows))
             del free[expected[-1]]
-            if large and not any(one in large for one in free.values()):
-                large, turns = [], itertools.cycle([one for one in order if one in free.values()])
+            if large and not any(cluster in large for cluster in free.values()):
+                large, turns = [], itertools.cycle([cluster for cluster in order if cluster in free.values()])
         return expected
 
 
@@ -205,15 +206,17 @@ class TestClusterMargin(QueryOracle):
         rows, _ = rows_of(driver, candidates)
         before = pending_rows(driver)
         clusters = AgglomerativeClustering(math.ceil((size + len(before)) / 10), linkage="average").fit_predict(
-            [*before, *(rows[one] for one in least)]
+            [*before, *(rows[sample] for sample in least)]
         )
         cluster_of = dict(zip(least, clusters.tolist()[len(before) :], strict=True))
-        sizes = {one: clusters.tolist().count(one) for one in clusters.tolist()}
-        taken = {one: clusters.tolist()[: len(before)].count(one) for one in sizes}
+        sizes = {cluster: clusters.tolist().count(cluster) for cluster in clusters.tolist()}
+        taken = {cluster: clusters.tolist()[: len(before)].count(cluster) for cluster in sizes}
         order = sorted(sizes, key=lambda one: (sizes[one], one))
-        rounds = [[one for one in order if sizes[one] > turn >= taken[one]] for turn in range(2 * len(asked))]
-        expected = [one for turn in rounds for one in turn][: len(asked)]
-        assert [cluster_of[one.sample] for one in asked] == expected
+        rounds = [
+            [cluster for cluster in order if sizes[cluster] > turn >= taken[cluster]] for turn in range(2 * len(asked))
+        ]
+        expected = [cluster for turn in rounds for cluster in turn][: len(asked)]
+        assert [cluster_of[request.sample] for request in asked] == expected
 
 
 class TestInformationDensity(QueryOracle, QueryEffects):
@@ -248,18 +251,20 @@ class TestClassBalanced(QueryOracle):
         return ClassBalancedQuery(**parameters)
 
     def oracle(self, driver, candidates, asked):
-        found = probabilities_of(driver, candidates)
-        classes = {one: predicted(p) for one, p in found.items()}
+        shares = probabilities_of(driver, candidates)
+        classes = {one: predicted(p) for one, p in shares.items()}
         targets = labeled_features(driver).targets.flatten().tolist()
         if len(driver.pending()):
             targets += map(predicted, probabilities_of(driver, driver.pending().tolist()).values())
-        counts = {label: targets.count(label) for label in range(len(found[candidates[0]]))}
-        for one in asked:
+        counts = {label: targets.count(label) for label in range(len(shares[candidates[0]]))}
+        for request in asked:
             rarest = min((counts[label], label) for label in classes.values())[1]
-            assert classes[one.sample] == rarest
-            assert_best_first([one], {other: entropy(found[other]) for other in classes if classes[other] == rarest})
+            assert classes[request.sample] == rarest
+            assert_best_first(
+                [request], {other: entropy(shares[other]) for other in classes if classes[other] == rarest}
+            )
             counts[rarest] += 1
-            del classes[one.sample]
+            del classes[request.sample]
 
 
 class TestStratified(QueryOracle):
@@ -272,10 +277,10 @@ class TestStratified(QueryOracle):
         samples = sorted([*candidates, *waiting])
         classes = {one: predicted(p) for one, p in probabilities_of(driver, samples).items()}
         sizes = {label: list(classes.values()).count(label) for label in sorted(set(classes.values()))}
-        before = [classes[one] for one in waiting]
+        before = [classes[sample] for sample in waiting]
         wanted = largest_remainders(sizes, len(asked) + len(waiting))
         missing = {label: max(share - before.count(label), 0) for label, share in wanted.items()}
-        chosen = [classes[one.sample] for one in asked]
+        chosen = [classes[request.sample] for request in asked]
         assert {label: chosen.count(label) for label in sizes} == largest_remainders(missing, len(asked))
 
 
@@ -295,6 +300,6 @@ class TestStratifiedStart(QueryOracle):
 
     def oracle(self, driver, candidates, asked):
         """One sample of each class first; which one is drawn."""
-        classes = {int(driver.choice_pool.answer(one)[1]) for one in candidates}
-        firsts = [int(driver.choice_pool.answer(one.sample)[1]) for one in asked[: len(classes)]]
+        classes = {int(driver.choice_pool.answer(sample)[1]) for sample in candidates}
+        firsts = [int(driver.choice_pool.answer(request.sample)[1]) for request in asked[: len(classes)]]
         assert sorted(firsts) == sorted(classes)

@@ -9,8 +9,6 @@ from alcore_diversity.probcover import prob_cover, pure_radius
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch.set_num_threads(1)
-
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)

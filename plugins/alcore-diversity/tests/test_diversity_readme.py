@@ -25,7 +25,10 @@ def test_each_strategy_and_its_parameters_are_in_the_tables():
     text = README.read_text(encoding="utf-8")
     for name in alcore_diversity.alcore_query_strategies():
         (section,) = re.findall(rf"\n## `{name}`: .*?\n(.*?)(?=\n## |\Z)", text, flags=re.DOTALL)
-        found = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", section, flags=re.MULTILINE)
+        matches = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", section, flags=re.MULTILINE)
         known, _ = plugins.parameters_of(plugins.load_factory(plugins.installed().offer("query", name)))
-        defaults = [json.dumps(one.default) if isinstance(one.default, str) else str(one.default) for one in known]
-        assert found == list(zip([one.name for one in known], defaults, strict=True)), name
+        defaults = [
+            json.dumps(parameter.default) if isinstance(parameter.default, str) else str(parameter.default)
+            for parameter in known
+        ]
+        assert matches == list(zip([parameter.name for parameter in known], defaults, strict=True)), name

@@ -22,8 +22,6 @@ from alcore_dummy import DummyLabelStrategy
 from alcore import Driver, TensorPool
 from alcore import config as c
 
-torch.set_num_threads(1)
-
 STRATEGIES = {name: pkgutil.resolve_name(path) for name, path in alcore_diversity.alcore_query_strategies().items()}
 BY_CLASS = ["badge", "cluster-margin", "density", "class-balanced", "stratified"]
 ALL = pytest.mark.parametrize("name", STRATEGIES)
@@ -84,7 +82,7 @@ def test_a_run_until_the_pool_is_dry(name, tmp_path):
     with driver.session():
         while driver.stop_reason is None:
             driver.active_learning_step()
-            rounds.append([one.sample for one in driver.query_queue.asked])
+            rounds.append([request.sample for request in driver.query_queue.asked])
     assert list(map(len, rounds)) == [20, 20, 14, 0]
     assert sorted(itertools.chain(*rounds)) == list(range(6, 60))
     assert "sample left" in driver.stop_reason

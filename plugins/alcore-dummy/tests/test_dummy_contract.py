@@ -1,13 +1,11 @@
 """Labels by id keep the contract of label strategies."""
 
 from alcore_dummy import DummyLabelStrategy
-from alcore_testing import LabelContract
+from alcore_testing import ImmediateLabelContract
 
 
-class TestDummyLabelStrategy(LabelContract):
+class TestDummyLabelStrategy(ImmediateLabelContract):
     name = "dummy"
-    one_by_one, batch = False, True  # its labels cost nothing, and are delivered together
-    idempotent = True
 
     def make(self, **parameters):
         return DummyLabelStrategy(**parameters)

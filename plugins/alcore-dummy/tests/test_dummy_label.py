@@ -44,7 +44,7 @@ def test_labels_arrive_in_the_order_of_the_requests(tmp_path):
     assert pool.labeled_ids.tolist() == [4, 7, 2, 9, 0, 8]
     assert [int(pool[position][1]) for position in range(6)] == [1, 1, 2, 0, 0, 2]
     requests = Run(driver.log_dir).requests()
-    assert [(one["step"], one["sample"], one["state"], one["kind"]) for one in requests] == [
+    assert [(request["step"], request["sample"], request["state"], request["kind"]) for request in requests] == [
         (0, 7, "labeled", "id"), (0, 2, "labeled", "id"), (0, 9, "labeled", "id"),
         (1, 0, "labeled", "id"), (1, 8, "labeled", "id"),
     ]  # fmt: skip
@@ -64,8 +64,10 @@ def test_generated_inputs_fail_and_the_others_are_labeled(tmp_path):
     driver.run()
     assert pool.labeled_ids.tolist() == [4, 7, 2]
     run = Run(driver.log_dir)
-    assert [one["state"] for one in run.requests()] == ["labeled", "failed", "labeled", "failed"]
-    assert [one["reason"] for one in run.refused()] == ["the pool knows the answers of its own samples alone"] * 2
+    assert [request["state"] for request in run.requests()] == ["labeled", "failed", "labeled", "failed"]
+    assert [refusal["reason"] for refusal in run.refused()] == [
+        "the pool knows the answers of its own samples alone"
+    ] * 2
     assert run.steps()[0]["failed"] == 2
 
 
@@ -87,7 +89,7 @@ def test_a_retry_in_the_next_step_fails_again(tmp_path):
     driver = make_driver(tmp_path, pool, [torch.tensor([0.5]), 6], [5], label_retries=1)
     driver.run()
     assert pool.labeled_ids.tolist() == [4, 6, 5]
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["failed", "labeled", "labeled"]
+    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["failed", "labeled", "labeled"]
 
 
 def test_another_pool_of_choice_gives_the_whole_item(tmp_path):
@@ -116,7 +118,7 @@ def test_label_strategy_is_not_called_if_labeling_is_skipped(tmp_path):
     driver = make_driver(tmp_path, pool, [3], skip_labeling=True)
     driver.run()
     assert pool.labeled_ids.tolist() == [4]
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["open"]
+    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["open"]
 
 
 def test_plugin_offers_its_parts_by_name():

@@ -22,7 +22,9 @@ class TestF1Metrology(MetrologyContract):
         accuracy = {"accuracy": sum(one == other for one, other in pairs) / len(pairs), "samples": len(pairs)}
         if len(found) == 2:
             return {**found[1], **accuracy}
-        return {name: sum(one[name] for one in found) / len(found) for name in found[0]} | accuracy
+        return {
+            name: sum(figures_of_label[name] for figures_of_label in found) / len(found) for name in found[0]
+        } | accuracy
 
 
 def figures(pairs, label):

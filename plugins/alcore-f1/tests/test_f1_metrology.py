@@ -220,11 +220,15 @@ def test_records_say_what_was_measured(tmp_path, on, caplog):
         driver.active_learning_step()
         pool.append(4)
         driver.active_learning_step()
-    assert [one["on"] for one in metrology.records] == [on, on]
-    assert [one["train_samples"] for one in metrology.records] == [3, 4]
-    assert [one["step"] for one in metrology.records] == [0, 1]
-    assert [one["samples"] for one in metrology.records] == {"validation": [2, 2], "pool": [6, 6], "train": [3, 4]}[on]
-    warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert [record["on"] for record in metrology.records] == [on, on]
+    assert [record["train_samples"] for record in metrology.records] == [3, 4]
+    assert [record["step"] for record in metrology.records] == [0, 1]
+    assert [record["samples"] for record in metrology.records] == {
+        "validation": [2, 2],
+        "pool": [6, 6],
+        "train": [3, 4],
+    }[on]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     said = {
         "train": "labeled items themselves",
         "validation": "measures on 2 held-out samples, which are few",
@@ -239,10 +243,10 @@ def test_the_records_of_a_run_and_its_export(tmp_path):
     metrology = F1Metrology("1")
     driver = make_driver(tmp_path, pool, metrology, steps=3)
     driver.run()
-    assert [list(one) for one in metrology.records] == [
+    assert [list(record) for record in metrology.records] == [
         ["step", "train_samples", "on", "precision", "recall", "f1", "accuracy", "samples", "positive"]
     ] * 3
-    assert [one["step"] for one in metrology.records] == [0, 1, 2]
+    assert [record["step"] for record in metrology.records] == [0, 1, 2]
     assert Run(driver.log_dir).records() == {"f1_metrology": metrology.records}
     assert json.loads((driver.log_dir / "f1_metrology.json").read_text()) == metrology.records
 
@@ -264,7 +268,7 @@ def test_names_of_the_classes():
     assert measure(F1Metrology(0), outputs, true, names=names) == benign  # by number
     assert measure(F1Metrology("0"), outputs, true, names=names) == benign  # as the command line gives it
     three = measure(F1Metrology(), torch.eye(3), [0, 1, 2], names=("a", "b"))
-    assert [one["class"] for one in three["per_class"]] == ["a", "b", "2"]
+    assert [entry["class"] for entry in three["per_class"]] == ["a", "b", "2"]
 
 
 def test_a_name_goes_before_a_number():

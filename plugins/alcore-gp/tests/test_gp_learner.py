@@ -55,10 +55,10 @@ def test_predictions_are_those_of_gpytorch(kernel):
     with torch.no_grad(), gpytorch.settings.fast_computations(False, False, False):
         posterior = model(unit(new))
         label = model.likelihood(posterior)
-    found = mean_and_variance(learner(new), "mean-variance")
+    moments = mean_and_variance(learner(new), "mean-variance")
     scale = y.std(correction=0)
-    torch.testing.assert_close(found.mean[:, 0], label.mean * scale + y.mean(), rtol=1e-8, atol=0)
-    torch.testing.assert_close(found.noise[:, 0], label.variance * scale**2, rtol=1e-6, atol=0)
+    torch.testing.assert_close(moments.mean[:, 0], label.mean * scale + y.mean(), rtol=1e-8, atol=0)
+    torch.testing.assert_close(moments.noise[:, 0], label.variance * scale**2, rtol=1e-6, atol=0)
     torch.testing.assert_close(
         learner.posterior_covariance(new[:4], new)[0], posterior.covariance_matrix[:4] * scale**2, rtol=1e-5, atol=1e-6
     )

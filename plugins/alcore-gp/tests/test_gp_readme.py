@@ -10,13 +10,13 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def test_the_example_runs(tmp_path):
-    found = run_examples(README, tmp_path)
-    assert [one["train_samples"] for one in found["metrology"].records] == [10, 15, 20]
-    assert found["outputs"].shape == (3, 2)
+    names = run_examples(README, tmp_path)
+    assert [record["train_samples"] for record in names["metrology"].records] == [10, 15, 20]
+    assert names["outputs"].shape == (3, 2)
 
 
 def test_every_parameter_is_in_the_table():
     text = README.read_text(encoding="utf-8")
-    for one in plugins.parameters_of(plugins.load_factory(plugins.installed().offer("learner", "gp")))[0]:
-        default = repr(one.default).replace("'", '"')
-        assert one.name == "info" or f"| `{one.name}` | `{default}` |" in text
+    for parameter in plugins.parameters_of(plugins.load_factory(plugins.installed().offer("learner", "gp")))[0]:
+        default = repr(parameter.default).replace("'", '"')
+        assert parameter.name == "info" or f"| `{parameter.name}` | `{default}` |" in text

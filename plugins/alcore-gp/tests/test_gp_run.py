@@ -38,7 +38,7 @@ def test_predictions_have_intervals_and_the_export_agrees(folder):
     with (folder / "p.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["row", "prediction", "std", "low", "high"]
-    assert [float(one["prediction"]) for one in rows[:2]] == pytest.approx([106.5, 178.5], abs=3)
+    assert [float(row["prediction"]) for row in rows[:2]] == pytest.approx([106.5, 178.5], abs=3)
     assert float(rows[2]["std"]) > 3 * float(rows[0]["std"])  # far from all labels
     assert run_command(folder, "export", "first", "--output", "out").code == 0
     alone = subprocess.run(
@@ -68,5 +68,5 @@ def test_records_are_plausible_and_resume_extends_the_run(folder):
         for name in ("whole", "first")
     )
     assert resumed == whole
-    assert all(0 <= one["coverage"] <= 1 and one["crps"] > 0 for one in whole)
+    assert all(0 <= record["coverage"] <= 1 and record["crps"] > 0 for record in whole)
     assert whole[-1]["nll"] < 3

@@ -355,6 +355,6 @@ def _whole(value: Any, name: str) -> int:
 
 
 def _has_commas(rows: Sequence[_Row], delimiter: str) -> bool:
-    """Tell whether a CSV file writes decimal commas."""
+    """Return whether a CSV file writes decimal commas."""
     cells: Iterator[str] = (str(row.values.get(name, "")) for row in rows for name in ("label", "cost"))
     return delimiter != "," and any(re.fullmatch(r"[+-]?\d+,\d+", cell) for cell in cells)

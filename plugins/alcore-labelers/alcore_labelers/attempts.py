@@ -225,7 +225,7 @@ def note_interrupted(folder: Path) -> None:
 
 
 def is_cut_off(folder: Path) -> bool:
-    """Tell whether the program of an attempt was started, and it is not known how it ended."""
+    """Return whether the program of an attempt was started, and it is not known how it ended."""
     return (folder / BEGUN).exists() and not (folder / INTERRUPTED).exists() and read_done(folder) is None
 
 

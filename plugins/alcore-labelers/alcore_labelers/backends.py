@@ -31,7 +31,7 @@ class Backend(Protocol):
         """Begin a call, or let it wait for a free worker."""
 
     def is_broken(self) -> bool:
-        """Tell whether it can't run calls any more, so that those that it holds will never be done."""
+        """Return whether it can't run calls any more, so that those that it holds will never be done."""
 
     def close(self) -> None:
         """End the workers; no call is under way."""
@@ -109,7 +109,7 @@ class ProcessBackend:
             raise BrokenWorkersError(str(error)) from error
 
     def is_broken(self) -> bool:
-        """Tell whether the pool has given up."""
+        """Return whether the pool has given up."""
         return not self._pool.active
 
     def close(self) -> None:

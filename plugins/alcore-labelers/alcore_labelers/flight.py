@@ -101,7 +101,7 @@ class Flight:
         What this driver knows of the job.
     backoff : Backoff
         With the scheduler, about this job alone: to submit it, to find it, to tell what has become of it.
-    fetching, cancelling : Backoff
+    fetching, canceling : Backoff
         To bring its files, and to end it.
     said : Known or None
         What the scheduler said of it last; None where it did not know it, or was not asked yet.
@@ -111,7 +111,7 @@ class Flight:
         self.request, self.job, self.handle, self.heartbeat = request, job, handle, heartbeat
         self.state = JobState.PREPARED if handle is None else JobState.SUBMITTED
         attempt = job.folder.with_name(f".attempt-{request.attempt}")  # beside the folders, of which there may be more
-        self.backoff, self.fetching, self.cancelling = (
+        self.backoff, self.fetching, self.canceling = (
             Backoff(attempt.with_suffix(f".{what}")) for what in ("job", "fetch", "cancel")
         )
         self.said: Known | None = None

@@ -209,7 +209,7 @@ def how_it_ended(folder: Path, time_limit: float | None) -> Ended | None:
 
 
 def has_started(folder: Path) -> bool:
-    """Tell whether a job has begun to work; looks again at a network file system."""
+    """Return whether a job has begun to work; looks again at a network file system."""
     with contextlib.suppress(OSError):
         next(folder.iterdir(), None)
     return (folder / STARTED).exists()
@@ -259,7 +259,7 @@ def said_at_end(folder: Path) -> str:
 
 
 def was_sent_term(folder: Path) -> bool:
-    """Tell whether a job was sent SIGTERM, as far as it could write that."""
+    """Return whether a job was sent SIGTERM, as far as it could write that."""
     ended = how_it_ended(folder, None)
     return (ended is not None and ended.was_terminated) or (folder / TERMINATED).exists()
 

@@ -196,7 +196,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         self.jobs.check()
 
     def is_in_doubt(self, request: Request) -> bool:
-        """Tell whether a job may have been submitted of which nothing is known."""
+        """Return whether a job may have been submitted of which nothing is known."""
         place = self.folders.find(request)
         if place is None or request.handle is not None:
             return False
@@ -238,7 +238,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
                 return
 
     def _drop_told(self, flights: dict[str, Flight]) -> bool:
-        """Look no more at the jobs of requests that were answered by somebody else; tell whether there were any."""
+        """Look no more at the jobs of requests that were answered by somebody else; return whether there were any."""
         told = self.take_told()
         for request in told:
             if (flight := flights.get(request.id)) is not None:
@@ -247,7 +247,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         return bool(told)
 
     def _can_be_settled(self, flight: Flight) -> bool:
-        """Tell whether a later driver can find out what has become of a job, so that its request is given back."""
+        """Return whether a later driver can find out what has become of a job, so that its request is given back."""
         return flight.state is not JobState.OVER and (flight.state is not JobState.IN_DOUBT or self.jobs.finds)
 
     # -- what is under way -------------------------------------------------------------------------------------
@@ -460,7 +460,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
             self._deliver_ended(flight, how_it_ended(job.folder, job.time_limit) or ended, flight.said, answers)
 
     def _is_cut_short(self, flight: Flight, ended: Ended) -> bool:
-        """Tell whether a program was ended by a signal, and not by its limit, or after SIGTERM without an answer."""
+        """Return whether a program was ended by a signal, and not by its limit, or after SIGTERM without an answer."""
         if ended.code is None or ended.timed_out:
             return False
         is_cut = ended.was_terminated and not self.left_files(Place(flight.job.folder, flight.request.id))
@@ -536,7 +536,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         return max(self.settle, _BEATS * flight.heartbeat)
 
     def _is_found(self, flight: Flight, answers: LabelQueue) -> bool:
-        """Tell whether the scheduler knows the name of a job whose handle it doesn't know, or can't be asked now."""
+        """Return whether the scheduler knows the name of a job whose handle it doesn't know, or can't be asked now."""
         if not flight.backoff.is_due:
             return True
         try:
@@ -596,7 +596,7 @@ class JobsLabelStrategy(ProgramLabelStrategy):
         answers.put(Failed(flight.request, reason, kind, cost))
         flight.change(JobChange.END)
         self.folders.note_delivered(flight.request)
-        for backoff in (flight.backoff, flight.fetching, flight.cancelling):
+        for backoff in (flight.backoff, flight.fetching, flight.canceling):
             backoff.succeeded()  # the request may be opened again
 
 

@@ -102,7 +102,7 @@ class AnswerReader:
         return Outcome(kind="infrastructure", reason=f"the program left no answer in {folder.name}: {wanted}")
 
     def left_files(self, place: Place) -> bool:
-        """Tell whether the program left a file that is taken for its answer."""
+        """Return whether the program left a file that is taken for its answer."""
         return self._answer != "stdout" and any(
             (place.folder / name).exists() for name in ("result.json", "result.npz")
         )

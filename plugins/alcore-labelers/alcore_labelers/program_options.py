@@ -113,7 +113,7 @@ class ProgramLabelStrategy(BaseLabel):
         return int(self.generator(f"{request.step}.{request.ordinal}").initial_seed() % 2**31)
 
     def left_files(self, place: Place) -> bool:
-        """Tell whether the program of an attempt left a file that is taken for its answer."""
+        """Return whether the program of an attempt left a file that is taken for its answer."""
         return self._reader.left_files(place)
 
     def deliver(self, request: Request, place: Place, ended: Ended, answers: Any) -> None:

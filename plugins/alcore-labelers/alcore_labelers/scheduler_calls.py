@@ -43,7 +43,7 @@ class SchedulerCalls:
         return max(self._jobs.interval, 0.2)
 
     def is_due(self, what: Asked) -> bool:
-        """Tell whether the scheduler may be asked for something now."""
+        """Return whether the scheduler may be asked for something now."""
         return self._backoffs[what].is_due
 
     def seconds_failing(self, what: Asked) -> float:
@@ -102,14 +102,14 @@ class SchedulerCalls:
 
     def cancel(self, flight: Flight) -> bool:
         """End a job; return whether the scheduler took that."""
-        if flight.handle is None or not flight.cancelling.is_due:
+        if flight.handle is None or not flight.canceling.is_due:
             return False
         try:
             self._jobs.cancel({flight.handle: flight.job})
         except FAULTS as fault:
-            self._failed_for(flight.cancelling, fault)
+            self._failed_for(flight.canceling, fault)
             return False
-        flight.cancelling.succeeded()
+        flight.canceling.succeeded()
         return True
 
     def _failed_for(self, backoff: Backoff, fault: Exception) -> None:

@@ -72,7 +72,7 @@ def call(arguments: Sequence[str], timeout: float = TIMEOUT, env: Mapping[str, s
 
 
 def may_pass(said: str) -> bool:
-    """Tell whether what a scheduler said is of a kind that passes: it can't be reached, or has a limit for now.
+    """Return whether what a scheduler said is of a kind that passes: it can't be reached, or has a limit for now.
 
     That tells nothing of what it did before.
     """

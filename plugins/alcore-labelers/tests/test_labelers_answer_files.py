@@ -23,11 +23,11 @@ CODES = DataInfo("classification", 3, 2, (2,), ())
 def read(path: Path, content: str | bytes, info: DataInfo | None = NUMBERS) -> list[Any]:
     """Return the answers in a file, or why a row is none."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return [one.fault or one.answer for one in read_answers(path, info) if one.fault or one.answer]
+    return [row.fault or row.answer for row in read_answers(path, info) if row.fault or row.answer]
 
 
 def values(found: list[Any]) -> list[Any]:
-    return [one if isinstance(one, str) else one.value for one in found]
+    return [answer if isinstance(answer, str) else answer.value for answer in found]
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_status_cost_source_and_comment(tmp_path: Path) -> None:
     first, second, third, fourth, *faults = read(tmp_path / "a.csv", table)
     assert (first.value, first.cost, first.source, first.item.attempt) == (1.0, 0.5, "ann", 0)
     assert isinstance(second.item, Request)
-    assert [(one.kind, one.reason, one.cost) for one in (second, third, fourth)] == [
+    assert [(failed.kind, failed.reason, failed.cost) for failed in (second, third, fourth)] == [
         ("timeout", "too slow", 2.0),
         ("withdrawn", "", None),
         ("infrastructure", "", None),
     ]
-    assert [one.partition(";")[0] for one in faults] == [
+    assert [fault.partition(";")[0] for fault in faults] == [
         "it has a label, and the status 'timeout'",
         "its status is 'lost'",
         "its status is 'ok', and it has no label",
@@ -134,8 +134,8 @@ def test_json_lines(tmp_path: Path) -> None:
     assert found[1].value.tolist() == [[1, 2], [3, 4]]
     assert isinstance(found[2], Failed)
     assert found[3] == "its sample is 'x', which is not a whole number of at least 0"
-    assert [one[:11] for one in found[4:]] == ["it is not a", "it is not J"]
-    assert [one.answer or one.fault for one in read_answers(tmp_path / "a.jsonl", NUMBERS)].count("") == 1
+    assert [fault[:11] for fault in found[4:]] == ["it is not a", "it is not J"]
+    assert [row.answer or row.fault for row in read_answers(tmp_path / "a.jsonl", NUMBERS)].count("") == 1
 
 
 def test_arrays(tmp_path: Path) -> None:
@@ -143,11 +143,11 @@ def test_arrays(tmp_path: Path) -> None:
     fields = np.array([[1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]], dtype=np.float32)
     np.savez(path, request=np.array(["aa", "bb", ""]), sample=np.array([3, 4, 5]), label=fields)
     given = read_answers(path, NUMBERS)
-    assert [(one.sample, one.answer.item, one.answer.value.tolist()) for one in given if one.answer] == [
+    assert [(row.sample, row.answer.item, row.answer.value.tolist()) for row in given if row.answer] == [
         (3, "aa", [1.0, 2.0]),
         (5, 5, [3.0, 4.0]),
     ]
-    assert [one.fault for one in given if one.answer is None] == [""]
+    assert [row.fault for row in given if row.answer is None] == [""]
     np.savez(path, sample=np.array([3, 4]), label=np.array([1]))
     with pytest.raises(UsageError, match="its arrays have different lengths: sample 2, label 1"):
         read_answers(path, NUMBERS)

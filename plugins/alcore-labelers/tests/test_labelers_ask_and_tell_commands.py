@@ -64,8 +64,8 @@ def test_loop_of_labeling_by_hand(command: Command, tmp_path: Path) -> None:
         "Next: alcore resume r",
     ]
     assert "Ended: all 1 steps are done." in command("resume", "r")[0]
-    found = json.loads(command("tell", "r", "todo.csv", "--json")[0])
-    assert {one["verdict"] for one in found["answers"]} == {"repeated"}
+    data = json.loads(command("tell", "r", "todo.csv", "--json")[0])
+    assert {answer["verdict"] for answer in data["answers"]} == {"repeated"}
     assert "every request of run r has its answer" in command("ask", "r")[1]
 
 
@@ -95,7 +95,7 @@ def test_run_built_in_python_is_told_from_the_command_line(command: Command, bui
     Path("a.csv").write_text(f"request,label\n{first['request']},1\n")
     out, _ = command("tell", "runs/p", "a.csv")
     assert "1 answer accepted (1 label)" in out
-    assert [one.sample for one in driver.ask()] == [9, 10]
+    assert [request.sample for request in driver.ask()] == [9, 10]
 
 
 def test_wrong_use_is_one_paragraph(command: Command) -> None:

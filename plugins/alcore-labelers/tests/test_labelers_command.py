@@ -19,7 +19,7 @@ import torch
 from alcore_labelers import CommandLabelStrategy
 from alcore_labelers.attempts import read_done
 from alcore_labelers.programs import running_in
-from alcore_testing import LabelContract, build_driver, run_command, toy_pool
+from alcore_testing import InProcessLabelContract, build_driver, run_command, toy_pool
 
 from alcore import BaseQuery, DataInfo, TensorPool
 from alcore.errors import UsageError
@@ -76,10 +76,10 @@ def folder_of(ran, place=0, attempt="attempt-0"):
 
 
 def reasons(ran):
-    return [(one["kind"], one["reason"]) for one in ran.refused()]
+    return [(refusal["kind"], refusal["reason"]) for refusal in ran.refused()]
 
 
-class TestContract(LabelContract):
+class TestContract(InProcessLabelContract):
     name = "command"
     required_parameters = ("run",)
     idempotent = True
@@ -221,7 +221,7 @@ ANSWERS = {
 }
 
 
-def colours():
+def colors():
     return TensorPool(
         torch.randn(40, 4, generator=torch.Generator().manual_seed(0)),
         torch.arange(40) % 3,
@@ -240,12 +240,12 @@ def test_answers_are_taken(tmp_path):
     cases = dict(enumerate(ANSWERS.values(), start=2))
     bodies = {sample: body for sample, (body, _, _) in cases.items()}
     alike = {sample: expected for sample, (_, parameters, expected) in cases.items() if not parameters}
-    assert values(tmp_path, switch(tmp_path, bodies), list(alike), pool=colours(), max_in_flight=2) == list(
+    assert values(tmp_path, switch(tmp_path, bodies), list(alike), pool=colors(), max_in_flight=2) == list(
         alike.values()
     )
     for sample, (_, parameters, expected) in cases.items():
         if parameters:
-            assert values(tmp_path, switch(tmp_path, bodies), [sample], pool=colours(), **parameters) == [expected]
+            assert values(tmp_path, switch(tmp_path, bodies), [sample], pool=colors(), **parameters) == [expected]
 
 
 FAILURES = {
@@ -302,10 +302,10 @@ def test_failures_are_told_with_their_kinds(tmp_path):
     cases = dict(enumerate(FAILURES.values(), start=2))
     command = switch(tmp_path, {sample: body for sample, (body, _, _) in cases.items()})
     parameters = {"infeasible_exits": [3], "max_result_bytes": 10**5, "max_in_flight": 2}
-    ran, labeled = run(tmp_path, command, list(cases), pool=colours(), settings={"max_failure_rate": 1.0}, **parameters)
+    ran, labeled = run(tmp_path, command, list(cases), pool=colors(), settings={"max_failure_rate": 1.0}, **parameters)
     assert labeled == []
-    sample_of = {one["id"]: one["sample"] for one in ran.requests()}
-    told = {sample_of[one["request"]]: (one["kind"], one["reason"]) for one in ran.refused()}
+    sample_of = {request["id"]: request["sample"] for request in ran.requests()}
+    told = {sample_of[refusal["request"]]: (refusal["kind"], refusal["reason"]) for refusal in ran.refused()}
     for sample, (_, kind, reason) in cases.items():
         assert told[sample][0] == kind, told[sample]
         assert reason in told[sample][1]
@@ -391,7 +391,7 @@ def test_batch_is_answered_by_one_call(tmp_path, end):
     assert [int(target) for _, target in labeled] == [0, 2, 0, 2]
     assert (tmp_path / "ledger").read_text() == "3\n1\n"
     if end.startswith("json.dump(answers"):
-        assert [one["cost"] for one in ran.requests()] == [9, 2, 30, 17]
+        assert [request["cost"] for request in ran.requests()] == [9, 2, 30, 17]
 
 
 def test_batch_of_the_wrong_length_is_refused_as_a_whole(tmp_path):
@@ -433,7 +433,7 @@ def test_finished_program_is_not_run_again(tmp_path, monkeypatch, parameters):
         with pytest.raises(Killed):
             run(tmp_path, command, settings={"run_id": "r"}, **parameters)
     ran = resumed(tmp_path, command, **parameters)
-    assert {one["state"] for one in ran.requests()} == {"labeled"}
+    assert {request["state"] for request in ran.requests()} == {"labeled"}
     called = ledger.read_text().split()
     assert len(called) == len(set(called)) == (1 if parameters else 4)
 
@@ -455,10 +455,12 @@ def test_program_whose_end_could_not_be_written_is_not_started_again(tmp_path, m
             run(tmp_path, command, settings={"run_id": "r"}, **parameters)
     first = set(ledger.read_text().split())
     ran = resumed(tmp_path, command, label_retries=1, **parameters)
-    assert {one["state"] for one in ran.requests()} == {"labeled"}
+    assert {request["state"] for request in ran.requests()} == {"labeled"}
     called = ledger.read_text().split()
     assert len(called) == len(set(called))
-    failed = {f"{one['request']}-0" for one in ran.refused() if "it is not known how it ended" in one["reason"]}
+    failed = {
+        f"{refusal['request']}-0" for refusal in ran.refused() if "it is not known how it ended" in refusal["reason"]
+    }
     assert failed >= first
 
 
@@ -468,7 +470,9 @@ def test_program_is_not_started_where_that_can_t_be_written(tmp_path, monkeypatc
 
     monkeypatch.setattr("alcore_labelers.command.begin", full)
     ran, _ = run(tmp_path, shell(tmp_path, f"touch {tmp_path}/called"), [9])
-    assert [(one["kind"], "No space left" in one["reason"]) for one in ran.refused()] == [("infrastructure", True)]
+    assert [(refusal["kind"], "No space left" in refusal["reason"]) for refusal in ran.refused()] == [
+        ("infrastructure", True)
+    ]
     assert not (tmp_path / "called").exists()
     assert ran.requests()[0]["cost"] in (0, None)
 
@@ -487,7 +491,7 @@ def test_interruption_ends_programs_and_gives_requests_back(tmp_path):
     folders = list(work.glob("*/attempt-0"))
     assert len(folders) == 3
     assert running_in(folders) == {}
-    assert {one["state"] for one in resumed(tmp_path, "echo 1").requests()} == {"labeled"}
+    assert {request["state"] for request in resumed(tmp_path, "echo 1").requests()} == {"labeled"}
 
 
 def test_program_of_a_killed_driver_is_ended_before_it_is_run_again(tmp_path):
@@ -507,7 +511,7 @@ def test_program_of_a_killed_driver_is_ended_before_it_is_run_again(tmp_path):
     seen = half.parent.with_name("attempt-0-2") / "seen"  # an attempt is started once in its folder
     assert "half" not in seen.read_text().split()
     assert not (half.parent / "seen").exists()
-    assert {one["state"] for one in ran.requests()} == {"labeled"}
+    assert {request["state"] for request in ran.requests()} == {"labeled"}
 
 
 def _appears(found):
@@ -534,7 +538,7 @@ def test_reopened_request_is_run_again(tmp_path):
     )  # fmt: skip
     driver.restore()
     driver.run()
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labeled", "labeled"]
+    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["labeled", "labeled"]
 
 
 def test_folder_that_is_a_link_is_not_followed(tmp_path):

@@ -112,7 +112,7 @@ class Campaign:
 
     def labels(self):
         """Return the samples that have an answer in the run directory."""
-        return {one["sample"] for one in Run(self.folder / "run").requests() if one["state"] != "open"}
+        return {request["sample"] for request in Run(self.folder / "run").requests() if request["state"] != "open"}
 
     def hold(self):
         """Wait until each worker is within its second call, and all results before are taken; return the workers."""
@@ -193,7 +193,7 @@ def test_killed_driver_of_calls_in_dask_loses_no_label_and_pays_none_twice(campa
 
 
 def _keeps_no_result(dask_scheduler):
-    """Tell whether the scheduler would have no call made again for a result that its worker has lost."""
+    """Return whether the scheduler would have no call made again for a result that its worker has lost."""
     return all(task.state != "memory" for task in dask_scheduler.tasks.values())
 
 
@@ -202,5 +202,5 @@ def _addresses(dask_scheduler):
 
 
 def _is_idle(dask_scheduler):
-    """Tell whether the scheduler has forgotten the calls of a client that is gone."""
+    """Return whether the scheduler has forgotten the calls of a client that is gone."""
     return not dask_scheduler.tasks

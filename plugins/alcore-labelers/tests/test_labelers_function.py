@@ -42,7 +42,7 @@ def mixed(point):
     if kind == 3:
         sys.exit("enough")
     if kind == 4:
-        raise OSError("the licence server is away")
+        raise OSError("the license server is away")
     if kind == 5:
         raise alcore_labelers.Infeasible("it diverges")
     if kind == 6:
@@ -123,8 +123,10 @@ def labels(driver):
 
 def failures(driver):
     """Kind and reason of each failed attempt, by sample."""
-    samples = {one["id"]: one["sample"] for one in Run(driver.log_dir).requests()}
-    return {samples[one["request"]]: (one["kind"], one["reason"]) for one in Run(driver.log_dir).refused()}
+    samples = {request["id"]: request["sample"] for request in Run(driver.log_dir).requests()}
+    return {
+        samples[refusal["request"]]: (refusal["kind"], refusal["reason"]) for refusal in Run(driver.log_dir).refused()
+    }
 
 
 # -- failures ----------------------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ def test_what_a_call_does_costs_only_its_own_item(tmp_path, simulators, capfd):
     expected = [
         "its worker process ended with exit code 3", "its worker process was ended by SIGSEGV",
         "it took longer than 1 s",
-        "it called sys.exit('enough')", "OSError: the licence server is away (simulators.py, line ", "it diverges",
+        "it called sys.exit('enough')", "OSError: the license server is away (simulators.py, line ", "it diverges",
         "it returned a object; a label is a number, text, an array or a list",
     ]  # fmt: skip
     assert all(reasons[sample][1].startswith(reason) for sample, reason in enumerate(expected)), reasons
@@ -226,7 +228,7 @@ def test_workers_that_never_start_end_the_run_with_the_reason(tmp_path, simulato
     driver = build(tmp_path, strategy)
     with pytest.raises(UsageError, match="all workers have ended 3 times before one call was done"):
         driver.run()
-    assert {one["state"] for one in Run(driver.log_dir).requests()} == {"open"}
+    assert {request["state"] for request in Run(driver.log_dir).requests()} == {"open"}
 
 
 # -- what goes in and what comes out -----------------------------------------------------------------------------
@@ -241,7 +243,7 @@ def test_random_numbers_belong_to_the_request_wherever_it_is_called(tmp_path, si
         )
         found.append({sample: value.tolist() for sample, value in labels(driver).items()})
     assert found[0] == found[1]
-    assert len({tuple(one) for one in found[0].values()}) == 8
+    assert len({tuple(arguments) for arguments in found[0].values()}) == 8
 
 
 @pytest.mark.parametrize("run_in", ["here", "threads"])
@@ -252,7 +254,7 @@ def test_batches_are_columns_and_bad_ones_are_refused(tmp_path, run_in):
         given.append(points.tolist())
         if len(points) == 2:
             return [1.0]
-        return [Infeasible("too hot") if one[0] == 1 else Labeled(one[0], cost=4.0) for one in points]
+        return [Infeasible("too hot") if point[0] == 1 else Labeled(point[0], cost=4.0) for point in points]
 
     strategy = FunctionLabelStrategy(solve, run_in, batch=True, batch_size=3, cost=2)
     driver = run(tmp_path, strategy)
@@ -310,7 +312,7 @@ def test_costs_of_many_samples_are_asked_for_with_one_look_at_the_data(tmp_path)
     pool.shown = lambda samples: looks.append(len(samples)) or shown(samples)
     strategy = FunctionLabelStrategy(lambda named: named["T"], cost=lambda named: named["T"])
     driver = run(tmp_path, strategy, range(10), pool, budget=1000.0)
-    assert driver.spent().cost == sum(one + 0.5 for one in range(10))
+    assert driver.spent().cost == sum(sample + 0.5 for sample in range(10))
     assert len(looks) <= 4, "at the check, for the costs, and for the labels"
 
 
@@ -375,7 +377,7 @@ def test_interrupted_in_threads(tmp_path, idempotent):
     with pytest.raises(Interrupted):
         driver.run()
     release.set()
-    states = [one["state"] for one in Run(driver.log_dir).requests()]
+    states = [request["state"] for request in Run(driver.log_dir).requests()]
     done = states.count("labeled")
     assert done >= 2
     assert set(states) == {"labeled", "open"}
@@ -407,7 +409,7 @@ def test_command_that_is_ended_leaves_no_process_and_loses_nothing(tmp_path, sim
     assert _lines(folder / "ledger") <= 12 + 2 * 4, "no more than what was in flight is called again"
     whole, cut = (essence_of(tmp_path / name / "active_learning_logs" / "same") for name in ("whole", "cut"))
     extra = "checkpoints: 000000-training-"  # what the interruption saved
-    assert [one for one in differences(whole, cut) if not one.startswith(extra)] == []
+    assert [difference for difference in differences(whole, cut) if not difference.startswith(extra)] == []
 
 
 def _end(folder, number, calls, *words):
@@ -431,10 +433,10 @@ def _lines(path):
 def _working_in(folder):
     """The processes that work in a folder."""
     found = []
-    for one in Path("/proc").glob("[0-9]*"):
+    for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (one / "cwd").readlink() == folder:
-                found.append((one / "cmdline").read_bytes())
+            if (path / "cwd").readlink() == folder:
+                found.append((path / "cmdline").read_bytes())
     return found
 
 
@@ -501,7 +503,7 @@ def test_error_of_the_cost_ends_the_run_and_loses_nothing(tmp_path, run_in):
     driver = build(tmp_path, FunctionLabelStrategy(half, run_in, cost=cost))
     with pytest.raises(ZeroDivisionError, match="no price"):
         driver.run()
-    assert {one["state"] for one in Run(driver.log_dir).requests()} <= {"open", "labeled"}
+    assert {request["state"] for request in Run(driver.log_dir).requests()} <= {"open", "labeled"}
     resumed = build(tmp_path, FunctionLabelStrategy(half), run_id=driver.run_id)
     resumed.restore()
     resumed.run()
@@ -523,13 +525,13 @@ def keeps_failing(folder, items, **parameters):
     def down(point):
         called.append(int(point[0]))
         time.sleep(0.02)
-        raise OSError("the licence server is away")
+        raise OSError("the license server is away")
 
     with ThreadPoolExecutor(1) as pool:
         strategy = FunctionLabelStrategy(down, executor=pool, max_in_flight=items, **parameters)
         driver = run(folder, strategy, range(items), counting_pool(items), max_failure_rate=0.5)
     assert str(driver.stop_reason).startswith("labels keep failing")
-    return called, [one["state"] for one in Run(driver.log_dir).requests()]
+    return called, [request["state"] for request in Run(driver.log_dir).requests()]
 
 
 def test_calls_that_have_not_begun_are_given_back_where_labels_keep_failing(tmp_path):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 from alcore_labelers import FunctionLabelStrategy
-from alcore_testing import LabelContract, toy_pool
+from alcore_testing import InProcessLabelContract, toy_pool
 
 INPUTS = toy_pool("classes").inputs(torch.arange(40)).numpy()
 EXECUTOR = ThreadPoolExecutor(2)
@@ -17,7 +17,7 @@ def class_of(point):
     return int(np.abs(INPUTS - point).sum(1).argmin()) % 3
 
 
-class FunctionContract(LabelContract):
+class FunctionContract(InProcessLabelContract):
     name = "function"
     required_parameters = ("function",)
     generated = idempotent = True
@@ -51,7 +51,11 @@ class TestBatch(FunctionContract):
     one_by_one = False
 
     def given(self):
-        return {"function": lambda points: np.array([class_of(one) for one in points]), "batch": True, "batch_size": 3}
+        return {
+            "function": lambda points: np.array([class_of(point) for point in points]),
+            "batch": True,
+            "batch_size": 3,
+        }
 
 
 class TestWithEffects(FunctionContract):
@@ -62,4 +66,4 @@ class TestWithEffects(FunctionContract):
 
 
 def test_threads_are_gone_after_a_phase():
-    assert [one.name for one in threading.enumerate() if one.name.startswith("labeling")] == []
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("labeling")] == []

@@ -40,7 +40,7 @@ def _name(cell: str) -> str:
     return cell.upper().replace(" ", "_")
 
 
-@pytest.mark.parametrize("state", [one for one in JobState if one is not JobState.OVER])
+@pytest.mark.parametrize("state", [state for state in JobState if state is not JobState.OVER])
 def test_each_state_of_a_job_may_end(state: JobState) -> None:
     assert TRANSITIONS[JobChange.END][state] is JobState.OVER
 

@@ -36,7 +36,7 @@ from alcore_labelers.job_script import SCRIPT, Terms, how_it_ended, job_script, 
 from alcore_labelers.local_jobs import LocalJobs
 from alcore_labelers.programs import end_processes, running_in
 from alcore_labelers.scheduler_commands import call
-from alcore_testing import LabelContract, build_driver, run_command, toy_pool
+from alcore_testing import ElsewhereLabelContract, LabelContract, build_driver, run_command, toy_pool
 
 from alcore import BaseQuery
 from alcore.errors import UsageError
@@ -65,7 +65,9 @@ def shell(folder, body, name="solver"):
 def driver_of(folder, command, *, restore=None, **parameters):
     asks = Asks(parameters.pop("samples", ASKED))
     of_driver = ("label_retries", "max_failure_rate", "max_active_learning_steps")
-    settings = {"max_active_learning_steps": 1} | {one: parameters.pop(one) for one in of_driver if one in parameters}
+    settings = {"max_active_learning_steps": 1} | {
+        name: parameters.pop(name) for name in of_driver if name in parameters
+    }
     given = {"max_in_flight": 4, "settle": 0.2, "heartbeat": 0.1, "lost_after": 0.5, **parameters}
     driver = build_driver(
         folder / "runs", asks, pool=toy_pool("classes"), label=JobsLabelStrategy(command, **given), run_id="r",
@@ -83,7 +85,7 @@ def run(folder, command, **parameters):
 
 
 def states(ran):
-    return [one["state"] for one in ran.requests()]
+    return [request["state"] for request in ran.requests()]
 
 
 def folders(folder):
@@ -120,6 +122,44 @@ class TestContract(LabelContract):
         cases = " ".join(f"{sample}) echo {label};;" for sample, label in known.items())
         command = f"sh -c 'case $ALCORE_SAMPLE in {cases} *) exit 1;; esac'"
         return JobsLabelStrategy(command, **{"settle": 0.2, "cost": "expected", **parameters})
+
+
+class TestWithoutWaiting(ElsewhereLabelContract):
+    """Jobs that nobody waits for, which end when a gate is opened."""
+
+    name = "jobs"
+    required_parameters = ("run",)
+    idempotent = True
+    polls = False
+
+    @pytest.fixture(autouse=True)
+    def _gate(self, tmp_path):
+        self.folder = tmp_path
+        yield
+        self.work()
+
+    def make(self, **parameters):
+        cases = " ".join(f"{sample}) echo {int(self.pool().answer(sample)[1])};;" for sample in range(40))
+        program = shell(
+            self.folder,
+            f"""
+            echo $ALCORE_REQUEST >> {self.folder}/ledger
+            while [ ! -e {self.folder}/gate ]; do sleep 0.02; done
+            case $ALCORE_SAMPLE in {cases} *) exit 1;; esac
+            """,
+        )
+        given = {"settle": 0.2, "cost": "expected", "wait": False, "max_in_flight": 4}
+        return JobsLabelStrategy(program, **{**given, **parameters})
+
+    def work(self):
+        (self.folder / "gate").touch()
+        time.sleep(0.2)
+
+    def sent(self):
+        """Each attempt has a folder, and its program is to run once there."""
+        started = ledger_of(self.folder)
+        twice = [one for place, one in enumerate(started) if one in started[:place]]
+        return [place.parent.name for place in self.folder.rglob("attempt-*")] + twice
 
 
 def test_arguments_of_a_job_are_not_seen_by_the_shell(tmp_path):
@@ -173,7 +213,7 @@ def test_jobs_are_limited_and_cost_their_seconds(tmp_path):
     ran = run(tmp_path, solver(tmp_path, body), max_in_flight=2)
     assert states(ran) == ["labeled"] * 4
     assert {int(line) for line in (tmp_path / "at_once").read_text().split()} <= {1, 2}
-    assert all(0.3 <= one["cost"] < 10 for one in ran.requests())
+    assert all(0.3 <= request["cost"] < 10 for request in ran.requests())
 
 
 ENDS = {
@@ -190,9 +230,9 @@ ENDS = {
 def test_end_of_a_job_is_told_with_its_kind(tmp_path, case):
     body, parameters, kind, reason = ENDS[case]
     ran = run(tmp_path, solver(tmp_path, body), **parameters)
-    found = [(one["kind"], one["reason"]) for one in ran.refused()]
-    assert {one for one, _ in found} == {kind}
-    assert all(reason in text for _, text in found)
+    refusals = [(refusal["kind"], refusal["reason"]) for refusal in ran.refused()]
+    assert {one for one, _ in refusals} == {kind}
+    assert all(reason in text for _, text in refusals)
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 4
 
 
@@ -253,9 +293,9 @@ def test_run_that_does_not_wait_notices_jobs_that_were_killed(tmp_path):
     again = driver_of(tmp_path, solver(tmp_path), wait=False, restore={})
     again.run()
     assert not again.stop_reason.startswith("waiting")
-    found = Run(again.log_dir).refused()
-    assert [one["kind"] for one in found] == ["infrastructure"] * 4
-    assert all("ended without saying how" in one["reason"] for one in found)
+    refusals = Run(again.log_dir).refused()
+    assert [refusal["kind"] for refusal in refusals] == ["infrastructure"] * 4
+    assert all("ended without saying how" in refusal["reason"] for refusal in refusals)
 
 
 def test_silence_of_a_job_begins_with_its_last_heartbeat(tmp_path, monkeypatch):
@@ -334,7 +374,7 @@ def test_attempt_is_submitted_once_wherever_the_driver_ends(tmp_path, monkeypatc
     driver.run()
     assert states(Run(driver.log_dir)) == ["labeled"] * 4
     assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == 4
-    assert {one["attempt"] for one in Run(driver.log_dir).requests()} == {0}
+    assert {request["attempt"] for request in Run(driver.log_dir).requests()} == {0}
 
 
 # -- on other schedulers ---------------------------------------------------------------------------------------
@@ -450,7 +490,7 @@ def test_what_the_scheduler_says_decides_where_the_job_says_nothing(tmp_path, kn
     made.states["job 2"] = known
     ran = run(tmp_path, shell(tmp_path, '[ "$ALCORE_SAMPLE" = 2 ] && kill -9 $PPID || echo 1'), jobs=_Killing(made))
     assert states(ran) == ["labeled", "failed", "labeled", "labeled"]
-    ((found, reason),) = [(one["kind"], one["reason"]) for one in ran.refused()]
+    ((found, reason),) = [(refusal["kind"], refusal["reason"]) for refusal in ran.refused()]
     assert (found, known.reason in reason) == (kind, True)
 
 
@@ -503,7 +543,9 @@ def test_submission_whose_end_is_not_known_counts_as_an_attempt_where_nothing_ca
     assert states(ran) == ["labeled"] * 4
     ((one),) = ran.refused()
     assert (one["kind"], "it was not taken: no answer" in one["reason"]) == ("infrastructure", True)
-    first = next(one for one in folders(tmp_path) if (one / "delivered").exists() and not (one / "exit").exists())
+    first = next(
+        folder for folder in folders(tmp_path) if (folder / "delivered").exists() and not (folder / "exit").exists()
+    )
     subprocess.run(["sh", str(first / SCRIPT)], check=True)
     assert len(ledger_of(tmp_path)) == 4
 
@@ -559,8 +601,8 @@ def test_job_without_a_heartbeat_is_lost_after_a_time_that_is_settable(tmp_path,
     again = driver_of(tmp_path, solver(tmp_path), jobs=far, wait=False, restore={}, lost_after=1.0)
     again.run()
     assert (time.monotonic() - begin >= 1.0) == (said is None)
-    found = Run(again.log_dir).refused()
-    assert [(one["kind"], reason in one["reason"]) for one in found] == [("infrastructure", True)] * 4
+    refusals = Run(again.log_dir).refused()
+    assert [(refusal["kind"], reason in refusal["reason"]) for refusal in refusals] == [("infrastructure", True)] * 4
 
 
 def test_two_attempts_of_one_number_are_told_apart(tmp_path):
@@ -568,7 +610,7 @@ def test_two_attempts_of_one_number_are_told_apart(tmp_path):
     far = Far(Known("running"), numbers=(7, 7, 8, 9))
     ran = run(tmp_path, solver(tmp_path, "[ $ALCORE_SAMPLE = 9 ] && kill -9 0; sleep 0.2; echo 1"), jobs=far)
     assert states(ran) == ["failed", "labeled", "labeled", "labeled"]
-    assert ["the scheduler doesn't know it" in one["reason"] for one in ran.refused()] == [True]
+    assert ["the scheduler doesn't know it" in refusal["reason"] for refusal in ran.refused()] == [True]
 
 
 class Forgets(Far):
@@ -583,10 +625,10 @@ def test_job_that_never_began_and_is_unknown_is_lost_and_can_begin_no_more(tmp_p
     forgets = Forgets()
     ran = run(tmp_path, solver(tmp_path), jobs=forgets)
     assert states(ran) == ["failed"] * 4
-    for one in ran.refused():
-        silent = re.search(r"it has not begun, and for ([\d.]+) s the scheduler didn't know it", one["reason"])
+    for refusal in ran.refused():
+        silent = re.search(r"it has not begun, and for ([\d.]+) s the scheduler didn't know it", refusal["reason"])
         assert float(silent[1]) >= 0.5
-        assert one["cost"] == 0
+        assert refusal["cost"] == 0
     for folder in folders(tmp_path):
         subprocess.run(["sh", str(folder / SCRIPT)], check=True)
     assert ledger_of(tmp_path) == []
@@ -600,7 +642,7 @@ def test_job_that_is_known_by_its_name_alone_is_taken_up(tmp_path):
         patch.setattr(Forgets, "poll", lambda _self, jobs: {"99": Known("waiting")} if "99" in jobs else {})
         driver.run()
     assert driver.stop_reason.startswith("waiting")
-    assert next(one["handle"] for one in Run(driver.log_dir).requests()) == "99"
+    assert next(request["handle"] for request in Run(driver.log_dir).requests()) == "99"
 
 
 def test_id_that_a_job_wrote_itself_is_its_handle(tmp_path):
@@ -613,7 +655,7 @@ def test_id_that_a_job_wrote_itself_is_its_handle(tmp_path):
     appears(lambda: ledger_of(tmp_path))
     driver = driver_of(tmp_path, solver(tmp_path), jobs=far, restore={}, max_in_flight=1, wait=False)
     driver.run()
-    assert next(one["handle"] for one in Run(driver.log_dir).requests()) == "7"
+    assert next(request["handle"] for request in Run(driver.log_dir).requests()) == "7"
     assert len(far.submitted) == 1
 
 
@@ -630,8 +672,8 @@ def test_fault_that_nobody_knows_is_told_once_and_ends_no_run(tmp_path, caplog, 
     far.faults = [None, fault, fault]  # of the first submission, and of two polls
     ran = run(tmp_path, solver(tmp_path, "[ $ALCORE_SAMPLE = 9 ] && sleep 0.7; echo 1"), jobs=far, max_in_flight=1)
     assert states(ran) == ["labeled"] * 4
-    told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
-    assert [str(fault) in one for one in told] == [True, False]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [str(fault) in message for message in told] == [True, False]
     assert "answers again" in told[1]
 
 
@@ -649,7 +691,7 @@ def test_submission_that_is_refused_for_now_is_given_up_after_a_time(tmp_path):
     made.faults = [NotSubmittedError("the queue is full")] * 4  # the last one is told the second request
     ran = run(tmp_path, solver(tmp_path), jobs=made, give_up_after=0.5)
     assert states(ran) == ["failed", "labeled", "labeled", "labeled"]
-    assert ["it was not taken: the queue is full" in one["reason"] for one in ran.refused()] == [True]
+    assert ["it was not taken: the queue is full" in refusal["reason"] for refusal in ran.refused()] == [True]
     assert len(ledger_of(tmp_path)) == 3
 
 
@@ -661,8 +703,10 @@ def test_job_is_judged_by_the_limit_that_it_was_submitted_with(tmp_path):
     appears(lambda: len(list(tmp_path.glob("runs/r/strategies/*/work/*/*/exit"))) == 4)
     again = driver_of(tmp_path, command, jobs=far, restore={}, time_limit=0.2)
     again.run()
-    found = Run(again.log_dir).refused()
-    assert {(one["kind"], "exit code 124" in one["reason"]) for one in found} == {("infrastructure", True)}
+    refusals = Run(again.log_dir).refused()
+    assert {(refusal["kind"], "exit code 124" in refusal["reason"]) for refusal in refusals} == {
+        ("infrastructure", True)
+    }
     for damaged in ("", "{}", '{"time_limit": -1, "heartbeat": 1}', '{"time_limit": "x", "heartbeat": 1}', "["):
         (tmp_path / "job.json").write_text(damaged)
         assert terms_of(tmp_path, Terms(3.0, None)) == Terms(3.0, None)
@@ -698,7 +742,9 @@ def test_any_scheduler_by_commands(tmp_path, monkeypatch):
     ran = run(tmp_path, solver(tmp_path, "sleep 0.2; echo 1"), **parameters)
     assert states(ran) == ["labeled"] * 4
     submitted = (tmp_path / "book" / "log").read_text().split()
-    assert sorted(one.split(".")[0] for one in submitted) == sorted(f"job-{one['id']}-0" for one in ran.requests())
+    assert sorted(request.split(".")[0] for request in submitted) == sorted(
+        f"job-{request['id']}-0" for request in ran.requests()
+    )
 
 
 def test_find_ends_the_command_that_a_killed_driver_left_and_nothing_else(tmp_path):
@@ -933,9 +979,9 @@ def test_job_of_this_machine_is_ended_with_all_its_processes(tmp_path):
 def test_job_that_began_on_another_machine_is_left_alone(tmp_path):
     (tmp_path / "started").write_text("12 login1\n")
     job = Job("n-0", tmp_path, tmp_path / "job.sh", None)
-    known = LocalJobs().poll({"n-0": job})["n-0"]
-    assert known.state == "running"
-    assert "began on the machine login1" in known.fault
+    state = LocalJobs().poll({"n-0": job})["n-0"]
+    assert state.state == "running"
+    assert "began on the machine login1" in state.fault
     (tmp_path / "started").write_text(f"12 {socket.gethostname()}\n")
     assert LocalJobs().poll({"n-0": job}) == {"n-0": Known("ended")}
     (tmp_path / "started").write_text("12 \n")  # of a system without hostname(1)
@@ -960,10 +1006,10 @@ def test_one_poll_that_fails_leaves_the_other_jobs_known(tmp_path):
     script.write_text("#!/bin/sh\n[ $1 = lost ] && exit 153\necho ended\n")
     script.chmod(0o755)
     commands = CommandJobs(submit="true", poll=f"{script} {{handle}}")
-    known = commands.poll({"lost": job, "7": job})
-    assert known["7"] == Known("ended", "ended")
-    assert known["lost"].state == "waiting"
-    assert "exit code 153 for the job lost" in known["lost"].fault
+    states = commands.poll({"lost": job, "7": job})
+    assert states["7"] == Known("ended", "ended")
+    assert states["lost"].state == "waiting"
+    assert "exit code 153 for the job lost" in states["lost"].fault
     with pytest.raises(SchedulerFault, match="exit code 153"):
         commands.poll({"lost": job})
 
@@ -980,7 +1026,7 @@ def test_script_of_a_job_is_for_its_owner_alone(tmp_path):
     run(tmp_path, solver(tmp_path))
     scripts = list((tmp_path / "runs").rglob(SCRIPT))
     assert scripts
-    assert {one.stat().st_mode & 0o777 for one in scripts} == {0o700}
+    assert {script.stat().st_mode & 0o777 for script in scripts} == {0o700}
 
 
 # -- what is not known for sure ---------------------------------------------------------------------------------
@@ -1017,7 +1063,7 @@ def test_submission_that_is_tried_again_has_another_folder_and_name(tmp_path):
     commands = {"submit": f"{submit} {{name}} {{script}} {{folder}}", "poll": "echo ended", "poll_interval": 0.0}
     ran = run(tmp_path, solver(tmp_path), scheduler="commands", max_in_flight=1, samples=(9, 2), **commands)
     assert states(ran) == ["labeled"] * 2
-    assert {one["attempt"] for one in ran.requests()} == {0}
+    assert {request["attempt"] for request in ran.requests()} == {0}
     submitted = [line.split() for line in (tmp_path / "names").read_text().splitlines()]
     assert len({name for name, _ in submitted}) == len(submitted) == 4
     for _, script in submitted:
@@ -1050,7 +1096,7 @@ def test_label_is_taken_once_its_files_were_brought_whole(tmp_path):
     assert states(ran) == ["labeled"] * 2
     assert ran.refused() == []
     fetched = (tmp_path / "far" / "fetched").read_text().split()
-    assert [fetched.count(one) for one in set(fetched)] == [3] * 2, "what failed is tried again after a while"
+    assert [fetched.count(handle) for handle in set(fetched)] == [3] * 2, "what failed is tried again after a while"
 
 
 class Apart(Queued):
@@ -1116,7 +1162,7 @@ def test_last_line_of_a_job_that_was_sent_sigterm_is_no_label(tmp_path, said, at
     again.run()
     ran = Run(again.log_dir)
     assert states(ran) == ["labeled" if kind is None else "failed"] * 2
-    assert [(one["kind"], reason in one["reason"]) for one in ran.refused()] == (
+    assert [(refusal["kind"], reason in refusal["reason"]) for refusal in ran.refused()] == (
         [] if kind is None else [(kind, True)] * 2
     )
 
@@ -1139,7 +1185,9 @@ def test_job_that_says_that_it_is_over_is_over_whatever_the_scheduler_says(tmp_p
     begin = time.monotonic()
     ran = run(tmp_path, solver(tmp_path, "kill -9 $$"), jobs=Broken(said), wait=False, samples=(9, 2))
     assert time.monotonic() - begin < 10
-    assert [(one["kind"], "signal 9" in one["reason"]) for one in ran.refused()] == [("infrastructure", True)] * 2
+    assert [(refusal["kind"], "signal 9" in refusal["reason"]) for refusal in ran.refused()] == [
+        ("infrastructure", True)
+    ] * 2
 
 
 @pytest.mark.parametrize("id_variable", ["FAR_ID", ""])
@@ -1155,8 +1203,8 @@ def test_job_that_is_cancelled_before_its_handle_was_committed_is_not_tried_agai
     far.processes[0].wait(10)
     again = driver_of(tmp_path, solver(tmp_path), jobs=far, restore={}, samples=(9,), label_retries=2)
     again.run()
-    found = [(one["kind"], "by hand" in one["reason"]) for one in Run(again.log_dir).refused()]
-    assert found == [("dropped", True)]
+    kinds = [(refusal["kind"], "by hand" in refusal["reason"]) for refusal in Run(again.log_dir).refused()]
+    assert kinds == [("dropped", True)]
     assert len(far.submitted) == 1
 
 
@@ -1165,9 +1213,9 @@ def test_job_that_cant_be_asked_for_hides_no_other(tmp_path, monkeypatch, failin
     monkeypatch.setattr("alcore_labelers.command_jobs.call", lambda words: call(words, 0.5))
     job = Job("name-0", tmp_path, tmp_path / "job.sh", None)
     poll = shell(tmp_path, f"[ $1 = lost ] && {failing}; echo ended", "poll")
-    known = CommandJobs(submit="true", poll=f"{poll} {{handle}}").poll({"lost": job, "7": job})
-    assert known["7"] == Known("ended", "ended")
-    assert (known["lost"].state, "job lost" in known["lost"].fault) == ("waiting", True)
+    states = CommandJobs(submit="true", poll=f"{poll} {{handle}}").poll({"lost": job, "7": job})
+    assert states["7"] == Known("ended", "ended")
+    assert (states["lost"].state, "job lost" in states["lost"].fault) == ("waiting", True)
 
 
 def test_what_commands_say_is_kept_in_part(tmp_path):
@@ -1175,9 +1223,9 @@ def test_what_commands_say_is_kept_in_part(tmp_path):
     talks = shell(
         tmp_path, "echo ended; yes | head -c 100000; [ $1 = 8 ] && yes >&2 | head -c 100000 >&2; exit 0", "talks"
     )
-    known = CommandJobs(submit="true", poll=f"{talks} {{handle}}").poll({"7": job})
-    assert known["7"].state == "ended"
-    assert len(known["7"].reason) <= 500
+    states = CommandJobs(submit="true", poll=f"{talks} {{handle}}").poll({"7": job})
+    assert states["7"].state == "ended"
+    assert len(states["7"].reason) <= 500
     fails = shell(tmp_path, "yes no | head -c 100000 >&2; exit 3", "fails")
     with pytest.raises(SchedulerError) as told:
         CommandJobs(submit=fails, poll="true").submit(job)
@@ -1201,7 +1249,7 @@ def test_name_of_a_job_begins_with_a_letter(tmp_path):
     """Grid Engine takes no other."""
     made = Made()
     run(tmp_path, solver(tmp_path), jobs=made)
-    assert all(re.fullmatch(r"job-[0-9a-f]{32}-0\.[0-9a-f]{6}", one) for one in made.submitted)
+    assert all(re.fullmatch(r"job-[0-9a-f]{32}-0\.[0-9a-f]{6}", name) for name in made.submitted)
 
 
 @pytest.mark.parametrize("strategy", [JobsLabelStrategy, CommandLabelStrategy])
@@ -1220,7 +1268,7 @@ def test_value_that_no_program_can_be_given_is_a_failure_of_its_request(tmp_path
     driver.run()
     ran = Run(driver.log_dir)
     assert states(ran) == ["labeled", "failed"]
-    assert ["can't be given to a program" in one["reason"] for one in ran.refused()] == [True]
+    assert ["can't be given to a program" in refusal["reason"] for refusal in ran.refused()] == [True]
 
 
 @pytest.mark.parametrize("strategy", [JobsLabelStrategy, CommandLabelStrategy])
@@ -1256,12 +1304,14 @@ def test_link_that_a_program_left_is_not_followed(tmp_path, strategy):
     driver.run()
     assert states(Run(driver.log_dir)) == ["labeled"]
     assert list(tmp_path.glob("outside*")) == []
-    assert all((one / "delivered").is_file() and not (one / "delivered").is_symlink() for one in folders(tmp_path))
+    assert all(
+        (folder / "delivered").is_file() and not (folder / "delivered").is_symlink() for folder in folders(tmp_path)
+    )
 
 
 def test_exit_code_of_a_shell_may_mean_that_a_sample_has_no_label(tmp_path):
     ran = run(tmp_path, solver(tmp_path, "exit 139"), infeasible_exits=[139])
-    assert [one["kind"] for one in ran.refused()] == ["infeasible"] * 4
+    assert [refusal["kind"] for refusal in ran.refused()] == ["infeasible"] * 4
 
 
 class Lost(Far):
@@ -1282,7 +1332,7 @@ class Lost(Far):
 def test_job_that_counts_as_lost_is_ended_as_far_as_that_can_be(tmp_path):
     lost = Lost()
     ran = run(tmp_path, solver(tmp_path, "sleep 60"), jobs=lost, samples=(9,))
-    assert ["the scheduler doesn't know it" in one["reason"] for one in ran.refused()] == [True]
+    assert ["the scheduler doesn't know it" in refusal["reason"] for refusal in ran.refused()] == [True]
     assert lost.ended == ["7"]
     lost.kill()
 
@@ -1354,7 +1404,7 @@ def test_answer_that_is_told_takes_the_place_of_one_that_a_job_would_give(tmp_pa
     def tell():
         appears(lambda: len(ledger_of(tmp_path)) == 4)
         ran = Run(tmp_path / "runs" / "r")
-        asked = next(one for one in ran.requests() if one["sample"] == 9)
+        asked = next(request for request in ran.requests() if request["sample"] == 9)
         ran.inbox.publish([Label(Request(asked["id"], 0, 0, 9), 0, source="ann")])
         appears(lambda: not any(ran.inbox.read()))
         (tmp_path / "go").touch()
@@ -1366,7 +1416,7 @@ def test_answer_that_is_told_takes_the_place_of_one_that_a_job_would_give(tmp_pa
         ran = run(tmp_path, solver(tmp_path, body), jobs=jobs)
         assert time.monotonic() - begin < 30
         assert states(ran) == ["labeled"] * 4
-        assert [ran.label_text(one) == "0" for one in ran.requests()] == [True, False, False, False]
+        assert [ran.label_text(request) == "0" for request in ran.requests()] == [True, False, False, False]
         assert len(ledger_of(tmp_path)) == len(set(ledger_of(tmp_path))) == 4
     finally:
         teller.join()

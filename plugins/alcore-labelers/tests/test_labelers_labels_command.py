@@ -38,7 +38,7 @@ def run(command: Any, build: Any, tmp_path: Any) -> Run:
 
 
 def ids(run: Run) -> list[str]:
-    return [one["id"] for one in run.requests()]
+    return [request["id"] for request in run.requests()]
 
 
 def test_requests_without_a_label_are_listed_with_the_reasons(command: Any, run: Run) -> None:
@@ -49,8 +49,8 @@ def test_requests_without_a_label_are_listed_with_the_reasons(command: Any, run:
     assert "not one of the 2 classes 0 to 1" in out
     assert "failed" in out
     assert "the solver crashed" in out
-    found = json.loads(command("labels", "runs/r1", "--json")[0])
-    assert [one["state"] for one in found["requests"]] == ["failed", "failed"]
+    data = json.loads(command("labels", "runs/r1", "--json")[0])
+    assert [request["state"] for request in data["requests"]] == ["failed", "failed"]
 
 
 def test_suggested_command_opens_a_request_that_the_next_resume_hands_out(command: Any, build: Any, run: Run) -> None:
@@ -62,7 +62,7 @@ def test_suggested_command_opens_a_request_that_the_next_resume_hands_out(comman
     again: Driver = build(run_id="r1", label_strategy=labeler, max_active_learning_steps=2)
     again.restore()
     again.run()
-    assert [(one.step, one.ordinal) for one in labeler.asked][:2] == [(0, 1), (0, 2)]
+    assert [(request.step, request.ordinal) for request in labeler.asked][:2] == [(0, 1), (0, 2)]
     assert command("labels", "runs/r1")[0] == "Every request of run r1 has its label.\n"
 
 
@@ -76,4 +76,4 @@ def test_request_that_cannot_be_opened_is_refused_with_the_reason(command: Any, 
     ]:
         _, err = command("labels", "runs/r1", "--reopen", words, code=2)
         assert reason in err
-    assert [one["state"] for one in run.requests()] == ["labeled", "open", "failed"]
+    assert [request["state"] for request in run.requests()] == ["labeled", "open", "failed"]

@@ -71,5 +71,5 @@ def test_json_lines_and_arrays_have_the_inputs(tmp_path: Path) -> None:
 
 def test_json_lines_have_the_units_of_what_is_shown(tmp_path: Path) -> None:
     write_requests([asked(shown={"T": 900.0}, units={"T": "K"}), asked(shown={"T": 900.0})], tmp_path / "a.jsonl")
-    found = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    assert [one.get("units") for one in found] == [{"T": "K"}, None]
+    data = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [row.get("units") for row in data] == [{"T": "K"}, None]

@@ -77,7 +77,7 @@ def ledger_of(folder):
 
 def names_of(folder, asked):
     (token,) = folder.glob("runs/r/strategies/*/work/.token")
-    return {f"job-{one['id']}-0.{token.read_text()}" for one in asked}
+    return {f"job-{request['id']}-0.{token.read_text()}" for request in asked}
 
 
 def job_in(folder, body="sleep 60", name="alone-0", limit=None):
@@ -97,10 +97,10 @@ def until(holds, seconds=20.0):
 def test_jobs_answer_their_requests(cluster, tmp_path):
     ran = run(tmp_path, "echo 1")
     asked = ran.requests()
-    assert [one["state"] for one in asked] == ["labeled"] * 4
+    assert [request["state"] for request in asked] == ["labeled"] * 4
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 4
     assert names_of(tmp_path, asked) <= set(cluster.names())
-    assert all(one["cost"] < 10 for one in asked)
+    assert all(request["cost"] < 10 for request in asked)
 
 
 def test_jobs_outlive_the_driver_and_are_found_by_name(cluster, tmp_path, monkeypatch):
@@ -129,7 +129,7 @@ def test_jobs_outlive_the_driver_and_are_found_by_name(cluster, tmp_path, monkey
     driver = driver_of(tmp_path, body, restore=True)
     driver.run()
     asked = Run(driver.log_dir).requests()
-    assert [one["state"] for one in asked] == ["labeled"] * 4
+    assert [request["state"] for request in asked] == ["labeled"] * 4
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 4
     names = cluster.names()
     assert [names.count(name) for name in names_of(tmp_path, asked)] == [1] * 4
@@ -141,7 +141,7 @@ def test_controller_that_forgets_its_jobs_delays_and_loses_nothing(cluster, tmp_
     driver = driver_of(tmp_path, body, [9, 2], wait=False)
     driver.run()
     until(lambda: len(ledger_of(tmp_path)) == 2 if (tmp_path / "ledger").exists() else False)
-    before = [one["handle"] for one in Run(driver.log_dir).requests()]
+    before = [request["handle"] for request in Run(driver.log_dir).requests()]
     cluster.kill_controller()
     with pytest.raises(SchedulerFault):
         SlurmJobs().find(Job("x", tmp_path, tmp_path, None))
@@ -158,9 +158,9 @@ def test_controller_that_forgets_its_jobs_delays_and_loses_nothing(cluster, tmp_
     driver = driver_of(tmp_path, body, [9, 2], restore=True, retries=2)
     driver.run()
     ran = Run(driver.log_dir)
-    assert [one["state"] for one in ran.requests()] == ["labeled"] * 2
+    assert [request["state"] for request in ran.requests()] == ["labeled"] * 2
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path))
-    assert {one["kind"] for one in ran.refused()} <= {"infrastructure"}
+    assert {refusal["kind"] for refusal in ran.refused()} <= {"infrastructure"}
 
 
 def test_variables_of_slurms_commands_change_nothing(cluster, tmp_path, monkeypatch):
@@ -187,14 +187,14 @@ def test_job_that_was_cancelled_by_hand_is_told_apart_after_slurm_has_forgotten_
     driver = driver_of(tmp_path, "sleep 60", [9], wait=False)
     driver.run()
     until(lambda: list(tmp_path.glob("runs/r/strategies/*/work/*/*/heartbeat")))
-    (number,) = [one["handle"] for one in Run(driver.log_dir).requests()]
+    (number,) = [request["handle"] for request in Run(driver.log_dir).requests()]
     subprocess.run(["scancel", "--quiet", number], check=True)
     until(lambda: list(tmp_path.glob("runs/r/strategies/*/work/*/*/terminated")))
     monkeypatch.setattr(SlurmJobs, "_jobs", lambda *_: [])
     driver = driver_of(tmp_path, "sleep 60", [9], restore=True)
     driver.run()
-    found = [(one["kind"], "it was cancelled" in one["reason"]) for one in Run(driver.log_dir).refused()]
-    assert found == [("dropped", True)]
+    kinds = [(refusal["kind"], "it was cancelled" in refusal["reason"]) for refusal in Run(driver.log_dir).refused()]
+    assert kinds == [("dropped", True)]
 
 
 def test_job_that_slurm_itself_cancels_is_not_cancelled_by_hand(tmp_path, monkeypatch):
@@ -265,9 +265,9 @@ def test_job_that_gives_way_is_infrastructure(cluster, tmp_path):
     until(lambda: jobs.poll({number: job})[number].state == "running")
     other = job_in(tmp_path / "other", "true", name="goes-first-0")
     SlurmJobs(["--exclusive", "--partition=first"]).submit(other)
-    known = until(lambda: (now := jobs.poll({number: job})[number]).state != "running" and now)
-    assert known.state == "infrastructure"
-    assert "goes first" in known.reason
+    state = until(lambda: (now := jobs.poll({number: job})[number]).state != "running" and now)
+    assert state.state == "infrastructure"
+    assert "goes first" in state.reason
 
 
 def test_requests_get_what_their_jobs_came_to(cluster, tmp_path):
@@ -286,11 +286,11 @@ def test_requests_get_what_their_jobs_came_to(cluster, tmp_path):
     watcher = subprocess.Popen(["sh", "-c", script])
     ran = run(tmp_path, body, time_limit=2.0, infeasible_exits=[3], retries=1)
     watcher.wait(10)
-    assert [one["state"] for one in ran.requests()] == ["failed", "failed", "failed", "labeled"]
+    assert [request["state"] for request in ran.requests()] == ["failed", "failed", "failed", "labeled"]
     kinds = {}
-    for one in ran.refused():
-        kinds.setdefault(one["sample"] if "sample" in one else one["request"], set()).add(one["kind"])
-    by_id = {one["id"]: one["sample"] for one in ran.requests()}
+    for refusal in ran.refused():
+        kinds.setdefault(refusal["sample"] if "sample" in refusal else refusal["request"], set()).add(refusal["kind"])
+    by_id = {request["id"]: request["sample"] for request in ran.requests()}
     found = {by_id.get(key, key): kind for key, kind in kinds.items()}
     assert found == {9: {"dropped"}, 2: {"timeout"}, 30: {"infeasible"}, 17: {"infrastructure"}}
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 6
@@ -313,13 +313,13 @@ def test_job_that_will_not_start_by_itself_is_told(cluster, tmp_path):
     for reason, options in cases.items():
         jobs, job = SlurmJobs(options), job_in(tmp_path / reason, name=f"{reason}-0")
         number = jobs.submit(job)
-        known = jobs.poll({number: job})[number]
+        state = jobs.poll({number: job})[number]
         end = time.monotonic() + 20
-        while reason not in known.reason and time.monotonic() < end:
+        while reason not in state.reason and time.monotonic() < end:
             time.sleep(0.05)
-            known = jobs.poll({number: job})[number]
-        assert (known.state, reason in known.reason) == ("waiting", True)
-        assert (f"will not start by itself: Slurm says {reason}" in known.warning) == (reason != "BeginTime")
+            state = jobs.poll({number: job})[number]
+        assert (state.state, reason in state.reason) == ("waiting", True)
+        assert (f"will not start by itself: Slurm says {reason}" in state.warning) == (reason != "BeginTime")
 
 
 def test_what_no_node_can_run_is_refused_when_it_is_submitted(cluster, tmp_path, caplog):

@@ -15,8 +15,6 @@ from alcore import AlcoreError, DataInfo, Driver, Label, TensorPool, UsageError
 from alcore import config as c
 from alcore.store import Run
 
-torch.set_num_threads(1)
-
 
 class Judged(TensorPool):
     """All of the pool is measured on."""
@@ -44,7 +42,7 @@ def make_driver(metrology, pool, *, folder="not-made", steps=1, val=None, learne
 
 def measure(outputs, targets, *, names=(), learner=None, labeled=(0,), folder="not-made", **parameters):
     """The record for these outputs, which the learner passes through."""
-    outputs, targets = (torch.as_tensor(one) for one in (outputs, targets))
+    outputs, targets = (torch.as_tensor(values) for values in (outputs, targets))
     classes = max(2, outputs.shape[-1] if outputs.dim() > 1 else 2)
     info = DataInfo("classification", classes=classes, names=names)
     metrology = ClassificationMetrology(**parameters)
@@ -107,7 +105,7 @@ def test_macro_auroc_is_that_of_scikit_learn_where_all_classes_occur():
 def test_equal_outputs_tie_at_any_place_of_a_chunk(size):
     logits = torch.randn(1, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).expand(size, 4)
     record = measure(logits.contiguous(), torch.arange(size) % 4)
-    assert [one["auroc"] for one in record["per_class"]] == [0.5] * 4
+    assert [entry["auroc"] for entry in record["per_class"]] == [0.5] * 4
 
 
 def test_certain_predictions_keep_their_order():
@@ -210,7 +208,7 @@ def test_perfect_and_certain():
 
 def test_classes_have_their_names():
     record = measure(THREE, [0, 1, 1, 0], learner=Probabilities(), names=("cat", "dog"))
-    assert [one["class"] for one in record["per_class"]] == ["cat", "dog", "2"]
+    assert [entry["class"] for entry in record["per_class"]] == ["cat", "dog", "2"]
 
 
 def test_many_classes_have_no_matrix():
@@ -218,7 +216,7 @@ def test_many_classes_have_no_matrix():
     record = measure(logits, torch.arange(101).flip(0))
     assert "confusion" not in record
     assert record["accuracy"] == pytest.approx(1 / 101)
-    assert [one["class"] for one in record["per_class"] if one["f1"]] == ["50"]
+    assert [entry["class"] for entry in record["per_class"] if entry["f1"]] == ["50"]
     assert len(measure(torch.eye(100), torch.arange(100))["confusion"]) == 100
 
 
@@ -229,12 +227,14 @@ def test_groups_are_measured_by_themselves(rows):
     side = {sample: ("b" if sample % 4 else "a") for sample in range(60)}
     with rows_at_once(rows):
         record = measure(logits, true, groups=side)
-    assert [one["group"] for one in record["per_group"]] == ["a", "b"]
-    for one in record["per_group"]:
-        of_group = [sample for sample in range(60) if side[sample] == one["group"]]
+    assert [entry["group"] for entry in record["per_group"]] == ["a", "b"]
+    for entry in record["per_group"]:
+        of_group = [sample for sample in range(60) if side[sample] == entry["group"]]
         alone = measure(logits[of_group], true[of_group])
-        assert one == {"group": one["group"]} | {name: pytest.approx(alone[name]) for name in one if name != "group"}
-    assert [one["samples"] for one in record["per_group"]] == [15, 45]
+        assert entry == {"group": entry["group"]} | {
+            name: pytest.approx(alone[name]) for name in entry if name != "group"
+        }
+    assert [entry["samples"] for entry in record["per_group"]] == [15, 45]
 
 
 class WithColumns(Judged):
@@ -247,7 +247,7 @@ def test_groups_by_a_column_of_the_pool(name, expected):
     make_driver(metrology, WithColumns(torch.tensor([1.0, -1, 1, 1]), torch.tensor([1, 0, 1, 0]), labeled=[0]))
     metrology.check()
     metrology.compute()
-    assert [(one["group"], one["accuracy"]) for one in metrology.records[0]["per_group"]] == expected
+    assert [(record["group"], record["accuracy"]) for record in metrology.records[0]["per_group"]] == expected
 
 
 @pytest.mark.parametrize("on", ["validation", "train", "unlabeled"])
@@ -256,7 +256,7 @@ def test_groups_go_by_the_ids_of_the_pool_that_is_measured_on(tmp_path, on):
     held = TensorPool(outputs, true, labeled=[5, 1])
     metrology = ClassificationMetrology(on, groups={sample: f"of {sample}" for sample in range(6)})
     make_driver(metrology, TensorPool(outputs, true, labeled=[4, 2, 0]), val=held, folder=tmp_path).run()
-    found = {one["group"]: one["accuracy"] for one in metrology.records[0]["per_group"]}
+    found = {record["group"]: record["accuracy"] for record in metrology.records[0]["per_group"]}
     expected = {"validation": [1, 5], "train": [0, 2, 4], "unlabeled": [1, 3, 5]}[on]
     assert found == {f"of {sample}": float((outputs[sample] > 0) == true[sample]) for sample in expected}
 
@@ -284,7 +284,7 @@ def test_ranking_of_more_samples_than_fit_is_that_of_a_random_part():
 def test_samples_may_be_in_no_group(caplog):
     outputs, true = torch.tensor([1.0, 1, -1, 1]), [1, 0, 0, 1]
     record = measure(outputs, true, groups={0: "a", 1: None, 2: "a"})
-    assert [(one["group"], one["samples"], one["accuracy"]) for one in record["per_group"]] == [("a", 2, 1)]
+    assert [(entry["group"], entry["samples"], entry["accuracy"]) for entry in record["per_group"]] == [("a", 2, 1)]
     assert record["samples"] == 4
     assert "group" not in caplog.text
     assert measure(outputs, true, groups={7: "a"})["per_group"] == []
@@ -311,7 +311,7 @@ def test_records_say_what_was_measured(tmp_path, on, said, expected):
     assert record["accuracy"] == np.mean([float((outputs[i] > 0) == true[i]) for i in measured])
     exported = json.loads((driver.log_dir / "classification_metrology.json").read_text())
     assert repr(Run(driver.log_dir).records()["classification_metrology"]) == repr(metrology.records)  # with NaN
-    assert [list(one) for one in exported] == [list(record)]
+    assert [list(exported_record) for exported_record in exported] == [list(record)]
     assert exported[0]["confusion"] == record["confusion"]
 
 
@@ -362,7 +362,9 @@ def test_probabilities_that_are_none_are_refused(row):
 def test_probabilities_of_low_precision_are_taken(dtype):
     outputs = torch.randn(20, 50, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
     true = torch.arange(20)
-    exact, rounded = (measure(one, true, learner=Probabilities()) for one in (outputs, outputs.to(dtype).double()))
+    exact, rounded = (
+        measure(values, true, learner=Probabilities()) for values in (outputs, outputs.to(dtype).double())
+    )
     assert rounded["log_loss"] == pytest.approx(exact["log_loss"], rel=0.01)
 
 

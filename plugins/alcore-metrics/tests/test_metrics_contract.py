@@ -53,21 +53,21 @@ class TestRegression(MetrologyContract):
     def oracle(self, outputs, targets, kind):
         """One sample at a time."""
         true = targets.flatten().tolist()
-        members = [one.flatten().tolist() for one in (outputs if outputs.dim() == 3 else [outputs])]
+        members = [member.flatten().tolist() for member in (outputs if outputs.dim() == 3 else [outputs])]
         columns = list(zip(*members, strict=True))
         predicted = [mean(column) for column in columns]
         errors = [one - other for one, other in zip(predicted, true, strict=True)]
-        squares, middle = math.fsum(one**2 for one in errors), mean(true)
+        squares, middle = math.fsum(error**2 for error in errors), mean(true)
         found = {
             "rmse": math.sqrt(squares / len(true)),
             "mae": mean(list(map(abs, errors))),
-            "r2": 1 - squares / math.fsum((one - middle) ** 2 for one in true),
+            "r2": 1 - squares / math.fsum((value - middle) ** 2 for value in true),
             "max_error": max(map(abs, errors)),
             "samples": len(true),
         }
         if outputs.dim() < 3:
             return found
-        spread = [math.fsum((one - middle) ** 2 for one in column) / len(column) + 1e-6
+        spread = [math.fsum((value - middle) ** 2 for value in column) / len(column) + 1e-6
                   for column, middle in zip(columns, predicted, strict=True)]  # fmt: skip
         terms = [(math.log(2 * math.pi * v) + error**2 / v) / 2 for v, error in zip(spread, errors, strict=True)]
         return found | {"nll": mean(terms)}
@@ -85,7 +85,7 @@ class TestFields(MetrologyContract):
     def oracle(self, outputs, targets, kind):
         """One sample at a time."""
         true = targets.flatten().tolist()
-        members = [one.flatten().tolist() for one in (outputs if outputs.dim() == 3 else [outputs])]
+        members = [member.flatten().tolist() for member in (outputs if outputs.dim() == 3 else [outputs])]
         predicted = map(mean, zip(*members, strict=True))
         errors = sorted(abs(f - y) / abs(y) for f, y in zip(predicted, true, strict=True))
         worst = errors[math.ceil(0.95 * len(errors)) - 1]
@@ -151,11 +151,11 @@ class TestUncertainty(MetrologyContract):
         terms = []
         for y, column in zip(targets.flatten().tolist(), zip(*outputs[:, :, 0].tolist(), strict=True), strict=True):
             m = mean(column)
-            s = math.sqrt(math.fsum((one - m) ** 2 for one in column) / len(column) + 1e-6)
+            s = math.sqrt(math.fsum((value - m) ** 2 for value in column) / len(column) + 1e-6)
             z = (y - m) / s
             density, below = math.exp(-z * z / 2) / math.sqrt(2 * math.pi), (1 + math.erf(z / math.sqrt(2))) / 2
             crps = s * (z * (2 * below - 1) + 2 * density - 1 / math.sqrt(math.pi))
             terms.append((math.log(2 * math.pi * s * s) / 2 + z * z / 2, crps, abs(z) <= 1.6448536269514722, s))
-        nll, crps, coverage, deviation = (mean(one) for one in zip(*terms, strict=True))
+        nll, crps, coverage, deviation = (mean(terms_of_figure) for terms_of_figure in zip(*terms, strict=True))
         width = 2 * 1.6448536269514722 * deviation
         return {"nll": nll, "crps": crps, "coverage": coverage, "width": width, "samples": len(terms)}

@@ -12,7 +12,6 @@ from alcore_testing import rows_at_once
 from alcore import AlcoreError, DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 
-torch.set_num_threads(1)
 FIGURES = ("relative_l2", "p95_relative_l2")
 
 
@@ -74,7 +73,7 @@ def test_channels_are_measured_by_themselves(shape, rows):
     given = outputs if len(shape) > 2 else outputs[:, :, :, None]  # three axes would be posterior samples elsewhere
     with rows_at_once(rows):
         record = measure(given, targets, channels=["u", "v", "p"])
-    assert [one["channel"] for one in record["per_channel"]] == ["u", "v", "p"]
+    assert [entry["channel"] for entry in record["per_channel"]] == ["u", "v", "p"]
     for place, one in enumerate(record["per_channel"]):
         alone = measure(given[:, place : place + 1], targets[:, place : place + 1])
         assert one == {"channel": one["channel"]} | {n: pytest.approx(alone[n]) for n in one if n != "channel"}
@@ -85,7 +84,7 @@ def test_channels_are_measured_by_themselves(shape, rows):
 
 def test_channels_have_numbers_without_names():
     targets = fields(4, 2, 3, 3)
-    assert [one["channel"] for one in measure(targets, targets)["per_channel"]] == ["0", "1"]
+    assert [entry["channel"] for entry in measure(targets, targets)["per_channel"]] == ["0", "1"]
 
 
 @pytest.mark.parametrize("given", [fields(3, 7, 2, 4, 5, seed=1), fields(3, 7, 40, seed=1)], ids=["axes", "one axis"])
@@ -102,7 +101,9 @@ def test_fields_that_are_0_are_left_out_and_counted():
     record = measure(targets + torch.tensor([1.0, 0]), targets)
     assert record["zero_fields"] == 1
     assert record["relative_l2"] == pytest.approx((math.sqrt(2 / 27) + math.sqrt(2)) / 2)
-    assert [one["relative_l2"] for one in record["per_channel"]] == pytest.approx([1 / 5, (1 / math.sqrt(2) + 1) / 2])
+    assert [entry["relative_l2"] for entry in record["per_channel"]] == pytest.approx(
+        [1 / 5, (1 / math.sqrt(2) + 1) / 2]
+    )
     none = measure(torch.ones(2, 1, 3), torch.zeros(2, 1, 3))
     assert math.isnan(none["relative_l2"])
     assert math.isnan(none["p95_relative_l2"])

@@ -17,8 +17,8 @@ COMMANDS = re.findall(r"^alcore run .*$", TEXT, flags=re.MULTILINE)
 
 def test_the_example_runs(tmp_path):
     records = run_examples(README, tmp_path)["metrology"].records
-    assert [one["train_samples"] for one in records] == [20, 25, 30]
-    assert [one["group"] for one in records[0]["per_group"]] == ["left", "right"]
+    assert [record["train_samples"] for record in records] == [20, 25, 30]
+    assert [entry["group"] for entry in records[0]["per_group"]] == ["left", "right"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -32,9 +32,11 @@ def test_the_commands_run_and_the_table_names_their_figures(tmp_path, command):
 
 @pytest.mark.parametrize("name", ["classification", "regression", "fields", "uncertainty"])
 def test_every_parameter_is_in_the_table(name):
-    for one in plugins.parameters_of(plugins.load_factory(plugins.installed().offer("metrology", name)))[0]:
+    for parameter in plugins.parameters_of(plugins.load_factory(plugins.installed().offer("metrology", name)))[0]:
         (row,) = [
-            row for row in TEXT.splitlines() if row.startswith(f"| `{one.name}` |") and f"`{one.default!r}`" in row
+            row
+            for row in TEXT.splitlines()
+            if row.startswith(f"| `{parameter.name}` |") and f"`{parameter.default!r}`" in row
         ]
         owners = row.split("|")[2]
         assert "all" in owners or f"`{name}`" in owners

@@ -19,8 +19,6 @@ from alcore import AlcoreError, DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.store import Run
 
-torch.set_num_threads(1)
-
 
 class Judged(TensorPool):
     """All of the pool is measured on."""
@@ -78,7 +76,7 @@ def exact_r2(predicted, true):
 
 def mean_correlation(columns):
     """The mean of SciPy's over the quantities for which it is defined."""
-    known = [spearmanr(*one).statistic for one in columns if all(np.ptp(side) > 0 for side in one)]
+    known = [spearmanr(*column).statistic for column in columns if all(np.ptp(side) > 0 for side in column)]
     return sum(known) / len(known) if known else math.nan
 
 
@@ -91,11 +89,13 @@ def test_figures_are_those_of_scikit_learn(case, rows):
     assert record["rmse"] == pytest.approx(root_mean_squared_error(true, predicted), rel=1e-12)
     assert record["mae"] == pytest.approx(mean_absolute_error(true, predicted), rel=1e-12)
     columns = list(zip(predicted.reshape(len(true), -1).T, true.reshape(len(true), -1).T, strict=True))
-    assert record["r2"] == pytest.approx(sum(exact_r2(*one) for one in columns) / len(columns), rel=1e-9, abs=1e-9)
+    assert record["r2"] == pytest.approx(
+        sum(exact_r2(*column) for column in columns) / len(columns), rel=1e-9, abs=1e-9
+    )
     if all(np.ptp(one) > 1 for _, one in columns):  # of nearly equal targets scikit-learn keeps rounding errors
         assert record["r2"] == pytest.approx(r2_score(true, predicted), rel=1e-9, abs=1e-9)
     assert record["samples"] == len(true)
-    assert record["max_error"] == pytest.approx(max(max_error(*one) for one in columns), rel=1e-12)
+    assert record["max_error"] == pytest.approx(max(max_error(*column) for column in columns), rel=1e-12)
     assert record["spearman"] == pytest.approx(mean_correlation(columns), abs=1e-12, nan_ok=True)
     assert "nll" not in record
 
@@ -182,10 +182,10 @@ def test_records_say_what_was_measured(tmp_path, on):
     metrology = RegressionMetrology()
     driver = make_driver(metrology, pool, folder=tmp_path, steps=2, val=val)
     driver.run()
-    assert [list(one) for one in metrology.records] == [
+    assert [list(record) for record in metrology.records] == [
         ["step", "train_samples", "on", "rmse", "mae", "r2", "max_error", "spearman", "samples"]
     ] * 2
-    assert [one["on"] for one in metrology.records] == [on, on]
+    assert [record["on"] for record in metrology.records] == [on, on]
     assert metrology.records[0]["samples"] == {"validation": 2, "pool": 6, "train": 3}[on]
     assert Run(driver.log_dir).records() == {"regression_metrology": metrology.records}
     assert json.loads((driver.log_dir / "regression_metrology.json").read_text()) == metrology.records

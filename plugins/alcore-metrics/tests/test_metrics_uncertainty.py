@@ -18,8 +18,6 @@ from alcore import AlcoreError, DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.outputs import MCDropout
 
-torch.set_num_threads(1)
-
 
 class Judged(TensorPool):
     """All of the pool is measured on."""

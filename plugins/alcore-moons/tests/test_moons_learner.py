@@ -22,7 +22,7 @@ def linears(model):
 def test_two_in_sixteen_hidden_one_out():
     model = MLP()
     assert [(layer.in_features, layer.out_features) for layer in linears(model)] == [(2, 16), (16, 1)]
-    assert sum(one.numel() for one in model.parameters()) == 2 * 16 + 16 + 16 + 1
+    assert sum(parameter.numel() for parameter in model.parameters()) == 2 * 16 + 16 + 16 + 1
     inputs = torch.randn(7, 2)
     first, last = linears(model)
     hidden = inputs @ first.weight.T + first.bias
@@ -84,9 +84,9 @@ def test_a_regression_starts_at_the_mean_of_the_labels_and_has_their_unit():
     raw = model.layers(inputs)
     torch.testing.assert_close(model(inputs), raw)  # as they are, before it has seen labels
     model.begin_training(batches_of(inputs, targets))
-    known = targets.double()
-    assert float(model.target_mean) == pytest.approx(float(known.mean()))
-    assert float(model.target_scale) == pytest.approx(float(known.std(correction=0)))
+    targets_wide = targets.double()
+    assert float(model.target_mean) == pytest.approx(float(targets_wide.mean()))
+    assert float(model.target_scale) == pytest.approx(float(targets_wide.std(correction=0)))
     torch.testing.assert_close(model(inputs), raw * model.target_scale + model.target_mean)
 
 
@@ -104,7 +104,7 @@ def test_the_loss_is_the_squared_error_in_deviations_with_the_penalty(shape):
 
 @pytest.mark.parametrize("penalty", [0.1, 2.0, 30.0])
 def test_a_single_layer_is_ridge_regression(penalty):
-    inputs, targets = (one.double() for one in problem())
+    inputs, targets = (tensor.double() for tensor in problem())
     model = RegressionMLP(3, hidden=(), penalty=penalty).double()
     model.begin_training(batches_of(inputs, targets))
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14)

@@ -7,4 +7,4 @@ from alcore_testing import run_examples
 
 def test_the_example_runs(tmp_path):
     names = run_examples(Path(__file__), tmp_path)
-    assert [one["train_samples"] for one in names["metrology"].records] == [50, 60, 70, 80, 90]
+    assert [record["train_samples"] for record in names["metrology"].records] == [50, 60, 70, 80, 90]

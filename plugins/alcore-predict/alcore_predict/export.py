@@ -89,11 +89,11 @@ def _write_files(trained: TrainedRun, folder: Path, given: Any) -> Iterator[tupl
     else:
         yield "model.safetensors", "not written: the learner's state has no tensors"
     if data is None:
-        yield "labelled.npz", f"not written: {missing}"
+        yield "labeled.npz", f"not written: {missing}"
     else:
         labeled = _arrays(data.train, labels.rows)
-        np.savez(folder / "labelled.npz", **labeled)
-        yield "labelled.npz", f"{len(labeled['targets'])} labeled samples: {', '.join(labeled)}, in training order"
+        np.savez(folder / "labeled.npz", **labeled)
+        yield "labeled.npz", f"{len(labeled['targets'])} labeled samples: {', '.join(labeled)}, in training order"
     if info is not None:
         (folder / "info.json").write_text(export_json(vars(info)), encoding="utf-8")
         yield "info.json", "task, classes and their names"
@@ -326,7 +326,7 @@ def _describe(
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether a value is JSON."""
+    """Return whether a value is JSON."""
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     if isinstance(value, dict):

@@ -24,7 +24,7 @@ def readme_of(run: str, files: Sequence[tuple[str, str]]) -> str:
         indent = " " * 23
         parts += textwrap.wrap(f"{name:<22} {what}.", _WIDTH, subsequent_indent=indent)
     parts += ["", "Labels", "------", _LABELS]
-    if "labelled.npz" in names:
+    if "labeled.npz" in names:
         parts += ["", "Labeled data", "------------", _DATA]
     if "predict.py" in names:
         new = "NEW.csv" if "inputs.py" in names else "NEW.npz"
@@ -45,7 +45,7 @@ pandas.read_csv(FILE).iloc[row] is the sample; "line" is its line in a text file
 
 _DATA = """\
     import numpy as np
-    data = np.load("labelled.npz")
+    data = np.load("labeled.npz")
     data["inputs"], data["targets"]    # in training order; a class is its place in info.json"""
 
 _PREDICT = """\

@@ -36,7 +36,7 @@ def test_csv_json_and_npz_hold_the_same(command, run: list[str], tmp_path: Path)
         out, _ = command(*run, "--output", name)
         assert out == f"{name}: 25 predictions of run mine, weights of step 1\n"
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
-    assert [float(row["p(1)"]) for row in rows] == [one["p(1)"] for one in told["predictions"]]
+    assert [float(row["p(1)"]) for row in rows] == [prediction["p(1)"] for prediction in told["predictions"]]
     assert json.loads((tmp_path / "p.json").read_text()) == told
     with np.load(tmp_path / "p.npz") as arrays:
         assert arrays["values"].tolist() == [int(row["prediction"]) for row in rows]

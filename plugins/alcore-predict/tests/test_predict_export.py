@@ -42,7 +42,7 @@ def run(registry, chosen, monkeypatch, tmp_path):
 def test_export_has_labels_model_and_labeled_data(run, tmp_path):
     written = dict(export_run(run, tmp_path / "out"))
     assert list(written) == [
-        "labels.csv", "model.safetensors", "labelled.npz", "info.json", "learner.json", "model.py", "predict.py",
+        "labels.csv", "model.safetensors", "labeled.npz", "info.json", "learner.json", "model.py", "predict.py",
         "README.txt",
     ]  # fmt: skip
     with (tmp_path / "out" / "labels.csv").open(newline="") as file:
@@ -52,7 +52,7 @@ def test_export_has_labels_model_and_labeled_data(run, tmp_path):
     ]  # fmt: skip
     assert [(row["state"], row["label"]) for row in rows] == [("labeled", "a"), ("labeled", "b")]
     assert set(load_file(tmp_path / "out" / "model.safetensors")) == {"weight", "bias"}
-    with np.load(tmp_path / "out" / "labelled.npz") as arrays:
+    with np.load(tmp_path / "out" / "labeled.npz") as arrays:
         assert arrays["inputs"].tolist() == [[0.0], [1.0], [14.0], [15.0]]
         assert arrays["targets"].tolist() == [0, 1, 0, 1]
 
@@ -61,11 +61,11 @@ def test_export_of_a_run_built_in_python_says_that_its_data_is_missing(build, tm
     driver = build(max_active_learning_steps=1)
     driver.run()
     written = dict(export_run(Run(driver.log_dir), tmp_path / "out"))
-    assert written["labelled.npz"].startswith("not written: the run was built in Python")
+    assert written["labeled.npz"].startswith("not written: the run was built in Python")
     assert written["model.py"].startswith("not written: run ")
     assert "--learner package.module:name" in written["model.py"]
     names = {"labels.csv", "model.safetensors", "info.json", "learner.json", "README.txt"}
-    assert {one.name for one in (tmp_path / "out").iterdir()} == names
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
 def test_export_of_a_run_built_in_python_takes_its_learner(build, toys, tmp_path):
@@ -117,9 +117,9 @@ def test_labels_at_the_start_late_answers_and_places_in_the_file_are_told(regist
         ["labeled", "0", "6", "18", "20", "b"], ["labeled", "0", "7", "21", "23", "b"],
         ["labeled", "1", "4", "12", "14", "a"], ["labeled", "1", "5", "15", "17", "b"],
     ]  # fmt: skip
-    with np.load(tmp_path / "out" / "labelled.npz") as arrays:
+    with np.load(tmp_path / "out" / "labeled.npz") as arrays:
         assert arrays["ids"].tolist() == [1, 0, 7, *driver.train_datapool.labeled_ids[3:].tolist()]
-        assert arrays["rows"].tolist() == [3 * one for one in arrays["ids"]]
+        assert arrays["rows"].tolist() == [3 * sample for sample in arrays["ids"]]
 
 
 def test_data_that_cannot_be_made_again_leaves_the_rest(run, monkeypatch, tmp_path):
@@ -128,7 +128,7 @@ def test_data_that_cannot_be_made_again_leaves_the_rest(run, monkeypatch, tmp_pa
 
     monkeypatch.setattr("alcore.experiment.trained.load_data", gone)
     written = dict(export_run(run, tmp_path / "out"))
-    assert written["labelled.npz"] == "not written: there is no file 'a.csv'"
+    assert written["labeled.npz"] == "not written: there is no file 'a.csv'"
     assert (tmp_path / "out" / "model.py").is_file()
     with (tmp_path / "out" / "labels.csv").open(newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["a", "b"]
@@ -181,9 +181,9 @@ def test_fields_are_exported_as_arrays(registry, chosen, monkeypatch, tmp_path):
     assert "values.npz" in written
     with (tmp_path / "out" / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    with np.load(tmp_path / "out" / "values.npz") as arrays, np.load(tmp_path / "out" / "labelled.npz") as labeled:
+    with np.load(tmp_path / "out" / "values.npz") as arrays, np.load(tmp_path / "out" / "labeled.npz") as labeled:
         values = [arrays[json.loads(row["value"])["array"]] for row in rows]
-        assert [(one.shape, float(one[5, 5])) for one in values] == [((129, 129), level) for level in (3, 7, 0.5)]
+        assert [(array.shape, float(array[5, 5])) for array in values] == [((129, 129), level) for level in (3, 7, 0.5)]
         assert [row["sample"] for row in rows[:2]] == ["3", "7"]
         assert arrays[json.loads(rows[2]["sample"])["array"]].tolist() == [0.5] * 20_000
         assert labeled["targets"].shape == (3, 129, 129)

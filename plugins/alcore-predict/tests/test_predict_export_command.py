@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-FILES = ("labels.csv", "model.safetensors", "labelled.npz", "info.json", "learner.json", "model.py", "README.txt")
+FILES = ("labels.csv", "model.safetensors", "labeled.npz", "info.json", "learner.json", "model.py", "README.txt")
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def test_each_file_is_told_with_its_path(command, run: str, tmp_path: Path, argu
     assert err == ""
     told = dict(line.split(": ", 1) for line in out.splitlines())
     assert list(told) == [f"{folder}/{name}" for name in FILES]
-    assert told[f"{folder}/labelled.npz"].startswith("not written: the run was built in Python")
-    assert {one.name for one in (tmp_path / folder).iterdir()} == {*FILES} - {"labelled.npz", "model.py"}
+    assert told[f"{folder}/labeled.npz"].startswith("not written: the run was built in Python")
+    assert {path.name for path in (tmp_path / folder).iterdir()} == {*FILES} - {"labeled.npz", "model.py"}
 
 
 def test_export_into_an_existing_folder_is_refused(command, run: str, tmp_path: Path) -> None:

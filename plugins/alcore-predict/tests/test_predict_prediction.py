@@ -264,7 +264,7 @@ class Gaussian(torch.nn.Module):
 
     def forward(self, inputs):
         raw = [layer(inputs) for layer in self.layers]
-        each = [torch.cat([one[:, :1], torch.nn.functional.softplus(one[:, 1:]) + 0.1], dim=1) for one in raw]
+        each = [torch.cat([member[:, :1], torch.nn.functional.softplus(member[:, 1:]) + 0.1], dim=1) for member in raw]
         return each[0] if len(each) == 1 else torch.stack(each)
 
     def training_step(self, batch):

@@ -46,13 +46,13 @@ def folder(tmp_path_factory) -> Path:
     draw = random.Random(0)
     rows = []
     for k in range(160):
-        size, colour = draw.gauss(40, 9), draw.choice(["red", "green", "blue"])
+        size, color = draw.gauss(40, 9), draw.choice(["red", "green", "blue"])
         kind = "big" if size > 45 else ("mid" if size > 36 else "small")
-        rows.append([f"id{k}", f"{size:.2f}" if k % 13 else "NA", colour, f"{3 * size + len(colour):.3f}", kind])
+        rows.append([f"id{k}", f"{size:.2f}" if k % 13 else "NA", color, f"{3 * size + len(color):.3f}", kind])
     for name, header, part in (
-        ("kinds.csv", ["id", "size", "colour", "weight", "kind"], rows),
-        ("new.csv", ["colour", "weight", "size"], [[row[2], row[3], row[1]] for row in rows[:30]]),
-        ("prices.csv", ["size", "colour", "price"], [row[1:4] for row in rows if row[1] != "NA"]),
+        ("kinds.csv", ["id", "size", "color", "weight", "kind"], rows),
+        ("new.csv", ["color", "weight", "size"], [[row[2], row[3], row[1]] for row in rows[:30]]),
+        ("prices.csv", ["size", "color", "price"], [row[1:4] for row in rows if row[1] != "NA"]),
     ):
         with (folder / name).open("w", newline="") as file:
             csv.writer(file).writerows([header, *part])
@@ -96,16 +96,16 @@ def test_new_file_that_does_not_fit_is_told_without_a_traceback(folder: Path) ->
 
 
 def test_unknown_categories_are_told_without_alcore_as_alcore_tells_them(folder: Path) -> None:
-    (folder / "odd.csv").write_text("colour,weight,size\nred,120.5,40\nviolet,121,41\npink,90.1,30\n")
+    (folder / "odd.csv").write_text("color,weight,size\nred,120.5,40\nviolet,121,41\npink,90.1,30\n")
     done = alone(folder, "kinds-export/predict.py", "odd.csv")
     assert done.returncode == 0
     told = run_command(folder, "predict", "kinds", "odd.csv").err.strip()
-    assert told.startswith("alcore: warning: odd.csv: column 'colour' holds categories that the model doesn't know")
+    assert told.startswith("alcore: warning: odd.csv: column 'color' holds categories that the model doesn't know")
     assert "in 2 of 3 rows, for instance 'violet'; they count as none." in told
     assert done.stderr.strip() == told.removeprefix("alcore: ")
 
 
-@pytest.mark.parametrize(("text", "fault"), [("", "holds no text"), ("colour,weight,size\n", "no row below it")])
+@pytest.mark.parametrize(("text", "fault"), [("", "holds no text"), ("color,weight,size\n", "no row below it")])
 def test_file_without_rows_is_refused_with_and_without_alcore(folder: Path, text: str, fault: str) -> None:
     (folder / "none.csv").write_text(text)
     done = alone(folder, "kinds-export/predict.py", "none.csv")
@@ -117,10 +117,10 @@ def test_file_without_rows_is_refused_with_and_without_alcore(folder: Path, text
 def test_labels_are_those_of_the_file(folder: Path) -> None:
     table, lines = rows_of(folder / "kinds.csv"), (folder / "kinds.csv").read_text().splitlines()
     labels = rows_of(folder / "kinds-export" / "labels.csv")
-    assert {one["state"] for one in labels} == {"initial", "labeled"}
-    for one in labels:
-        assert one["label"] == table[int(one["row"])]["kind"]
-        assert lines[int(one["line"]) - 1].startswith(f"id{one['row']},")
+    assert {row["state"] for row in labels} == {"initial", "labeled"}
+    for row in labels:
+        assert row["label"] == table[int(row["row"])]["kind"]
+        assert lines[int(row["line"]) - 1].startswith(f"id{row['row']},")
 
 
 def test_readme_names_every_file_and_its_code_works(folder: Path) -> None:
@@ -147,7 +147,7 @@ def test_prediction_needs_neither_the_table_nor_the_export(folder: Path) -> None
         told = json.loads(run_alcore("predict", "kinds", "new.csv", "--json", cwd=folder))
     finally:
         (folder / "away.csv").rename(folder / "kinds.csv")
-    assert {one["prediction"] for one in told["predictions"]} <= {"big", "mid", "small"}
+    assert {prediction["prediction"] for prediction in told["predictions"]} <= {"big", "mid", "small"}
 
 
 def test_run_begins_with_exported_weights_and_is_repeated_from_its_file(folder: Path) -> None:

@@ -65,13 +65,13 @@ CHI_SQUARE_29 = 58.30
 
 
 def test_each_sample_has_equal_probability():
-    first = np.bincount([one for asked in rounds(20, 1, 4000) for one in asked], minlength=20)
+    first = np.bincount([sample for asked in rounds(20, 1, 4000) for sample in asked], minlength=20)
     assert first.sum() == 4000
     assert chi_square(first) < CHI_SQUARE_19
 
 
 def test_each_sample_has_equal_probability_in_a_batch():
-    counts = np.bincount([one for asked in rounds(20, 5, 3000) for one in asked], minlength=20)
+    counts = np.bincount([sample for asked in rounds(20, 5, 3000) for sample in asked], minlength=20)
     assert counts.sum() == 15_000
     # Drawn without replacement the counts vary less: by (1 - n/N) N/(N - 1) of what a multinomial would
     assert chi_square(counts) / ((1 - 5 / 20) * 20 / 19) < CHI_SQUARE_19
@@ -93,7 +93,7 @@ def test_unlabeled_samples_without_replacement(size, n, seed, data):
     assert len(set(asked)) == len(asked)
     assert not set(asked) & set(labeled)
     assert set(asked) <= set(range(size))
-    assert all(type(one) is int for one in asked)
+    assert all(type(sample) is int for sample in asked)
     assert picks(size, n, seed=seed, labeled=labeled) == asked
 
 
@@ -133,7 +133,7 @@ def test_a_run_until_the_pool_is_dry(tmp_path):
     with driver.session():
         while driver.stop_reason is None:
             driver.active_learning_step()
-            asked.append([one.sample for one in driver.query_queue.asked])
+            asked.append([request.sample for request in driver.query_queue.asked])
     assert list(map(len, asked)) == [12, 12, 6, 0]
     assert sorted(itertools.chain(*asked)) == list(range(10, 40))
     assert "sample left" in driver.stop_reason

@@ -17,22 +17,22 @@ def predictions(outputs):
 
 def farthest_first(driver, candidates, asked, layer, of):
     """Compare picks with the farthest from what is labeled and picked, by distances in inputs and output."""
-    found = extract_features(driver, torch.tensor(candidates), layer)
-    values = predictions(found.outputs) if driver.info.task == "regression" else [0.0] * len(candidates)
-    rows = dict(zip(candidates, zip(found.features.tolist(), values, strict=True), strict=True))
+    features = extract_features(driver, torch.tensor(candidates), layer)
+    values = predictions(features.outputs) if driver.info.task == "regression" else [0.0] * len(candidates)
+    rows = dict(zip(candidates, zip(features.features.tolist(), values, strict=True), strict=True))
     targets = labeled_targets(driver).targets.flatten().tolist()
     centers = list(zip(labeled_features(driver, layer).features.tolist(), targets, strict=True))
     if len(driver.pending()):
         waiting = extract_features(driver, driver.pending(), layer)
         expected = predictions(waiting.outputs) if driver.info.task == "regression" else [0.0] * len(waiting.ids)
         centers += zip(waiting.features.tolist(), expected, strict=True)
-    for one in asked:
+    for request in asked:
         scores = {
             other: min(of(math.dist(x, near), abs(y - value)) for near, value in centers)
             for other, (x, y) in rows.items()
         }
-        assert_best_first([one], scores)
-        centers.append(rows.pop(one.sample))
+        assert_best_first([request], scores)
+        centers.append(rows.pop(request.sample))
 
 
 def ridge(x, y, rows):

@@ -7,8 +7,6 @@ from alcore_regression import bootstrap_committee, emcm, expected_model_change
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch.set_num_threads(1)
-
 
 def generator(seed):
     return torch.Generator().manual_seed(seed)
@@ -86,5 +84,5 @@ def test_equal_rows_have_equal_scores_wherever_they_stand():
     f, committee = torch.randn(7, 1, generator=generator(3)), torch.randn(4, 34, 1, dtype=torch.float64)
     rows = torch.randint(7, (3001,), generator=generator(4))
     scores = expected_model_change(x[rows], f[rows], committee)
-    for one in range(7):
-        assert len(scores[rows == one].unique()) == 1
+    for sample in range(7):
+        assert len(scores[rows == sample].unique()) == 1

@@ -10,8 +10,6 @@ from alcore_regression.joint import joint_posterior
 from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 
-torch.set_num_threads(1)
-
 COUNT, NOISE = 24, 0.05
 LABELED = [3, 11]
 
@@ -60,7 +58,7 @@ def choose(query, learner, inputs, costs=None, pending=()):
         c.StrategiesConfig([query], queue.Queue),
         c.TrainingConfig(Meshes(inputs, torch.zeros(COUNT), labeled=LABELED), max_training_epochs=0),
     )
-    ids = torch.tensor([one for one in range(COUNT) if one not in [*LABELED, *pending]])
+    ids = torch.tensor([sample for sample in range(COUNT) if sample not in [*LABELED, *pending]])
     waiting = query.gather(torch.tensor(pending, dtype=torch.int64))
     chosen, scores = query.choose(query.gather(ids), query.gather(ids[:0]), 5, waiting, costs)
     del driver
@@ -70,11 +68,13 @@ def choose(query, learner, inputs, costs=None, pending=()):
 def picked_by_hand(inputs, query, costs, pending):
     """Condition a process anew for each candidate, and look at the highest fidelity alone."""
     known = [*LABELED, *pending]
-    ids = [one for one in range(COUNT) if one not in known]
+    ids = [sample for sample in range(COUNT) if sample not in known]
     top = inputs.clone()
     top[:, 1] = 1.0
 
-    everywhere = [one for one in range(COUNT) if one not in LABELED]  # the driver of these tests knows of none pending
+    everywhere = [
+        sample for sample in range(COUNT) if sample not in LABELED
+    ]  # the driver of these tests knows of none pending
 
     def taken(one):
         at = top[everywhere] if isinstance(query, ALCQuery) else top[[one]]
@@ -83,7 +83,7 @@ def picked_by_hand(inputs, query, costs, pending):
 
     picks, scores = [], []
     for _ in range(5):
-        left = {one: taken(one) for one in ids if one not in picks}
+        left = {sample: taken(sample) for sample in ids if sample not in picks}
         picks.append(max(left, key=left.get))
         scores.append(left[picks[-1]])
         known.append(picks[-1])
@@ -95,7 +95,7 @@ def picked_by_hand(inputs, query, costs, pending):
 @pytest.mark.parametrize("query", [ALCQuery, MaxVarianceQuery])
 def test_what_counts_is_the_variance_at_the_highest_fidelity(query, weighs, pending):
     inputs, strategy = inputs_of(), query(5)
-    left = [one for one in range(COUNT) if one not in [*LABELED, *pending]]
+    left = [sample for sample in range(COUNT) if sample not in [*LABELED, *pending]]
     costs = 4 ** (3 * inputs[left, 1].double()) if weighs else None
     picks, scores = choose(strategy, GP(inputs[LABELED]), inputs, costs, pending)
     expected = picked_by_hand(inputs, strategy, costs, pending)
@@ -135,7 +135,7 @@ def test_of_posterior_samples_the_covariance_with_the_highest_fidelity_counts():
     picks, scores = choose(MaxVarianceQuery(5, reduce="sum", noise=0.01), learner, inputs)
     top = inputs.clone()
     top[:, 1] = 1.0
-    left = [one for one in range(COUNT) if one not in LABELED]
+    left = [sample for sample in range(COUNT) if sample not in LABELED]
     with torch.no_grad():
         own, highest = learner(inputs[left]).double(), learner(top[left]).double()
     own, highest = own - own.mean(dim=0), highest - highest.mean(dim=0)

@@ -9,8 +9,6 @@ from alcore_regression import greedy, gsx, gsy, igs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch.set_num_threads(1)
-
 
 def slow(spaces, n):
     """Positions and scores by the definition: the first of the largest least products of distances."""
@@ -23,7 +21,7 @@ def slow(spaces, n):
             if i in positions:
                 continue
             least = min(
-                math.prod(math.dist(row[i], part) for row, part in zip(rows, one, strict=True)) for one in known
+                math.prod(math.dist(row[i], part) for row, part in zip(rows, parts, strict=True)) for parts in known
             )
             if least > score:
                 best, score = i, least
@@ -102,7 +100,7 @@ def test_without_labels_the_first_is_nearest_to_the_mean(x, n):
     assert from_mean[first] == pytest.approx(min(from_mean), abs=1e-9)
     assert scores[0] == math.inf
     rest = slow([(torch.cat([x[:first], x[first + 1 :]]), x[first : first + 1])], n - 1)
-    assert [one - (one > first) for one in positions[1:].tolist()] == rest[0]
+    assert [position - (position > first) for position in positions[1:].tolist()] == rest[0]
     assert scores[1:].tolist() == rest[1]
 
 

@@ -26,7 +26,6 @@ from alcore import config as c
 from alcore.errors import QueryError
 from alcore.protocols import Phase
 
-torch.set_num_threads(1)
 QUERIES = [GSxQuery, GSyQuery, IGSQuery, EMCMQuery]
 every_query = pytest.mark.parametrize("query_class", QUERIES)
 
@@ -96,8 +95,8 @@ def test_a_run_asks_for_what_the_function_picks(tmp_path, query_class, targets):
         )
         positions = scores.sort(descending=True, stable=True).indices[:7]
         scores = scores[positions]
-    assert [one.sample for one in driver.query_queue.asked] == ids[positions].tolist()
-    np.testing.assert_allclose([one.score for one in driver.query_queue.asked], scores, rtol=1e-4)
+    assert [request.sample for request in driver.query_queue.asked] == ids[positions].tolist()
+    np.testing.assert_allclose([request.score for request in driver.query_queue.asked], scores, rtol=1e-4)
 
 
 @every_query
@@ -139,7 +138,7 @@ def test_seed_decides_and_global_generators_have_no_part_in_it(query_class):
     assert torch.equal(torch.get_rng_state(), before[1])
     assert all(map(torch.equal, learner.parameters(), before[2]))
     assert learner.training
-    assert all(one.grad is None for one in learner.parameters())
+    assert all(parameter.grad is None for parameter in learner.parameters())
 
 
 @every_query

@@ -17,7 +17,7 @@ COMMANDS = re.findall(r"^alcore run .*$", TEXT, flags=re.MULTILINE)
 
 def test_the_example_runs(tmp_path):
     records = run_examples(README, tmp_path)["metrology"].records
-    assert [one["train_samples"] for one in records] == [10, 20, 30, 40]
+    assert [record["train_samples"] for record in records] == [10, 20, 30, 40]
     assert records[-1]["rmse"] < records[0]["rmse"]
 
 
@@ -38,9 +38,11 @@ def test_every_strategy_and_parameter_is_in_the_tables():
     registry = plugins.installed()
     for name in ("gsx", "gsy", "igs", "variance", "emcm", "max-variance", "alc"):
         assert f"`{name}`" in TEXT
-        for one in plugins.parameters_of(plugins.load_factory(registry.offer("query", name)))[0]:
-            (row,) = [row for row in TEXT.splitlines() if row.startswith(f"| `{one.name}` |") and _is_of(row, name)]
-            assert f"`{one.default!r}`".replace("'", '"') in row
+        for parameter in plugins.parameters_of(plugins.load_factory(registry.offer("query", name)))[0]:
+            (row,) = [
+                row for row in TEXT.splitlines() if row.startswith(f"| `{parameter.name}` |") and _is_of(row, name)
+            ]
+            assert f"`{parameter.default!r}`".replace("'", '"') in row
 
 
 def _is_of(row, name):

@@ -13,8 +13,6 @@ from alcore import config as c
 from alcore.errors import QueryError
 from alcore.outputs import MCDropout
 
-torch.set_num_threads(1)
-
 
 def make_driver(query, learner, inputs, *, labeled=(0,), targets=None):
     targets = torch.zeros(len(inputs)) if targets is None else targets
@@ -92,8 +90,8 @@ REDUCE = {"mean": lambda values: values.mean(), "max": lambda values: values.max
 def picks_by_hand(inputs, labeled, count, score):
     known, found = list(labeled), []
     for _ in range(count):
-        left = [one for one in range(len(inputs)) if one not in known]
-        scores = {one: float(score(known, one)) for one in left}
+        left = [sample for sample in range(len(inputs)) if sample not in known]
+        scores = {sample: float(score(known, sample)) for sample in left}
         found.append(max(scores, key=scores.get))
         known.append(found[-1])
     return found
@@ -104,7 +102,9 @@ def test_alc_asks_for_what_takes_most_off_the_mean_variance(reduce):
     inputs, labeled = points(), [3, 11]
     query = ALCQuery(6, reduce=reduce, reference=100)
     driver = make_driver(query, GP(inputs[labeled]), inputs, labeled=labeled, targets=torch.zeros(25, 2))
-    everywhere = [one for one in range(25) if one not in labeled]  # more are wanted than there are, so all are taken
+    everywhere = [
+        sample for sample in range(25) if sample not in labeled
+    ]  # more are wanted than there are, so all are taken
     expected = picks_by_hand(
         inputs, labeled, 6, lambda known, one: REDUCE[reduce](taken(inputs, known, one, everywhere))
     )
@@ -115,7 +115,7 @@ def test_scores_are_the_variance_that_is_taken():
     inputs, labeled = points(), [3, 11]
     query = ALCQuery(3, reference=100)
     driver = make_driver(query, GP(inputs[labeled]), inputs, labeled=labeled, targets=torch.zeros(25, 2))
-    rest = torch.tensor([one for one in range(25) if one not in labeled])
+    rest = torch.tensor([sample for sample in range(25) if sample not in labeled])
     chosen, scores = query.choose(query.gather(rest), query.gather(rest[:0]), 3)
     picks = rest[chosen].tolist()
     for place, one in enumerate(picks):
@@ -140,7 +140,7 @@ def test_costs_divide_the_variance_that_is_taken(query):
     strategy = query(4)
     driver = make_driver(strategy, GP(inputs[labeled]), inputs, labeled=labeled, targets=torch.zeros(25, 2))
     assert driver.costs(torch.arange(3)) is None
-    rest = [one for one in range(25) if one not in labeled]
+    rest = [sample for sample in range(25) if sample not in labeled]
     costs = torch.rand(23, generator=torch.Generator().manual_seed(0)).double() + 0.1
     costs[4] = 0.0
     none = strategy.gather(torch.tensor(rest)[:0])
@@ -150,7 +150,7 @@ def test_costs_divide_the_variance_that_is_taken(query):
         worth = taken(inputs, known, one, rest) if query is ALCQuery else variances(inputs, known, [one]) + NOISE
         return worth.mean() / costs[rest.index(one)].clamp(min=1e-100)
 
-    assert [rest[one] for one in chosen.tolist()] == picks_by_hand(inputs, labeled, 4, score)
+    assert [rest[position] for position in chosen.tolist()] == picks_by_hand(inputs, labeled, 4, score)
     assert int(chosen[0]) == 4  # for free
 
 
@@ -164,7 +164,7 @@ def test_pending_samples_count_as_labeled(query):
     five = ask(make_driver(whole, GP(inputs[labeled]), inputs, labeled=labeled, targets=torch.zeros(25, 2)))
     strategy = query(5)
     driver = make_driver(strategy, GP(inputs[labeled]), inputs, labeled=labeled, targets=torch.zeros(25, 2))
-    rest = torch.tensor([one for one in range(25) if one not in [*labeled, *five[:2]]])
+    rest = torch.tensor([sample for sample in range(25) if sample not in [*labeled, *five[:2]]])
     chosen, _ = strategy.choose(
         strategy.gather(rest), strategy.gather(rest[:0]), 3, strategy.gather(torch.tensor(five[:2]))
     )
@@ -196,7 +196,7 @@ def test_posterior_samples_condition_by_their_covariance():
     noise = 0.01 * float(covariance.diagonal()[rest].mean())
     expected, now = [], covariance.clone()
     for _ in range(3):
-        left = [one for one in rest if one not in expected]
+        left = [sample for sample in rest if sample not in expected]
         best = max(left, key=lambda one: float(now[one, one]))
         expected.append(best)
         now = now - torch.outer(now[:, best], now[best]) / (now[best, best] + noise)
@@ -214,7 +214,7 @@ def test_one_network_ranks_by_the_variance_it_predicts():
     for reduce, of in REDUCE.items():
         expected = sorted(range(29), key=lambda one, of=of: -float(of(variance[one])))[:4]
         driver = make_driver(MaxVarianceQuery(4, reduce=reduce), learner, inputs, targets=torch.zeros(30, 2))
-        assert ask(driver) == [one + 1 for one in expected]
+        assert ask(driver) == [sample + 1 for sample in expected]
 
 
 def test_fields_are_reduced_to_one_number():

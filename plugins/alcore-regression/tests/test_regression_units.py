@@ -66,7 +66,7 @@ def test_a_run_chooses_and_scores_alike_in_any_unit(tmp_path, query, learner):
 def test_what_is_exported_has_the_unit_of_the_file(tmp_path):
     driver = run(tmp_path / "runs", 1, "igs", "network")
     list(export_run(Run(driver.log_dir), tmp_path / "out"))
-    with np.load(tmp_path / "out" / "labelled.npz") as arrays:
+    with np.load(tmp_path / "out" / "labeled.npz") as arrays:
         inputs, targets = torch.from_numpy(arrays["inputs"]), arrays["targets"]
     assert 100 < targets.mean() < 200
     made = plugins.installed().make("learner", "mlp", info=driver.info, dropout=0.1)

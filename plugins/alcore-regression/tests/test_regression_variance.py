@@ -15,8 +15,6 @@ from alcore import Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
 
-torch.set_num_threads(1)
-
 
 class Column(list):
     def put_many(self, items, scores=None):
@@ -71,7 +69,7 @@ def test_an_ensemble_gives_its_own_posterior(tmp_path):
     )
     driver.run()
     order = np.lexsort((np.arange(1, 40), -samples[1:].double().numpy().var(axis=1)))[:6] + 1
-    assert [one.sample for one in driver.query_queue.asked] == order.tolist()
+    assert [request.sample for request in driver.query_queue.asked] == order.tolist()
 
 
 def by_hand(learner, inputs, masks):
@@ -147,7 +145,7 @@ def test_masks_are_those_of_seed_step_and_draw():
         query.sample(rounds[-1])
     assert rounds[0].scores == rounds[1].scores
     assert rounds[0].scores != rounds[2].scores
-    mean = [np.mean(one.scores) for one in rounds]
+    mean = [np.mean(round_.scores) for round_ in rounds]
     assert mean[0] == pytest.approx(mean[2], rel=0.5)  # the same variance, estimated twice
 
 
@@ -167,15 +165,15 @@ def test_the_learner_and_the_global_generator_stay():
     learner = dropout_net()
     learner.train()
     learner[0].eval()  # a frozen layer
-    before = [one.training for one in learner.modules()], torch.get_rng_state()
+    before = [module.training for module in learner.modules()], torch.get_rng_state()
     query, asked = VarianceQuery(5), Column()
     make_driver(query, learner, torch.randn(30, 3, generator=torch.Generator().manual_seed(0)), targets=torch.zeros(30))
     query.check()
     query.sample(asked)
-    assert [one.training for one in learner.modules()] == before[0]
+    assert [module.training for module in learner.modules()] == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
-    assert all(one.grad is None for one in learner.parameters())
-    assert not any(one._forward_hooks for one in learner.modules())
+    assert all(parameter.grad is None for parameter in learner.parameters())
+    assert not any(module._forward_hooks for module in learner.modules())
 
 
 @pytest.mark.parametrize(

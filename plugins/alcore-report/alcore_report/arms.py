@@ -18,6 +18,7 @@ from alcore.errors import UsageError, did_you_mean
 from alcore.experiment import Experiment, Part, Resolved, resolve, to_toml
 from alcore.plugins import Registry
 from alcore.pools import knows_answers, offers_parts, unlabeled_ids
+from alcore.strategies import labels_by_id
 
 BASELINE, CEILING = "random", "ceiling"
 _STANDARD_KEEP = "last=1"  # a resumed cell needs no more
@@ -160,7 +161,7 @@ def make_plan(request: BenchmarkRequest, registry: Registry) -> Plan:
     if len({arm.stem for arm in arms}) < len(arms):
         raise UsageError(f"the runs of two arms would have the same names; call them otherwise: {', '.join(names)}.")
     (data,), (label,) = first.parts["data"], first.parts["label"]
-    by_id = bool(getattr(label.factory, "labels_by_id", False))
+    by_id = labels_by_id(label.factory)
     free = by_id and knows_answers(_choice(first))
     if by_id and not free:
         raise UsageError(
@@ -261,7 +262,7 @@ def _choice(resolved: Resolved) -> Any:
 
 
 def _seed_follows(experiment: Experiment, resolved: Resolved) -> tuple[bool, list[str]]:
-    """Tell whether the data takes the seed of each run, and what to say about it.
+    """Return whether the data takes the seed of each run, and what to say about it.
 
     It does unless the user gives the data a seed of its own. The experiment file that a run writes gives both seeds,
     and they are equal; such a seed is the run's.

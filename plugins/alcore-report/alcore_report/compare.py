@@ -294,7 +294,7 @@ def _arm(wanted: str | None, flag: str, names: Sequence[str], told: str | None, 
 
 
 def _costs_differ(curves: Any) -> bool:
-    """Tell whether the labels of any curve cost something else than 1 each; False where a cost is not known."""
+    """Return whether the labels of any curve cost something else than 1 each; False where a cost is not known."""
     shown = list(curves)
     if any(curve.cost is None for curve in shown):
         return False

@@ -84,7 +84,7 @@ class Found:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Tell by its name whether a metric is better the lower it is: ``rmse``, ``log_loss``, ``max_error`` and such."""
+    """Return by its name whether a metric is better the lower it is: ``rmse``, ``log_loss``, ``max_error`` and such."""
     return _LOWER.search(metric.rpartition(".")[2].lower()) is not None
 
 

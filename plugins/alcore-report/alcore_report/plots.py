@@ -1,4 +1,4 @@
-"""Learning curves as a picture that is readable without colour."""
+"""Learning curves as a picture that is readable without color."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alcore_report.compare import Axis, Comparison
 from alcore_report.forecasting import RunForecast
 
 FORMATS = (".png", ".svg")
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # of Okabe and Ito
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # of Okabe and Ito
 _BASE = "#555555"
 _LINES = ("-", (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -56,9 +56,9 @@ def draw_forecast(expected: RunForecast, path: Path) -> None:
         ahead = expected.ahead
         x, last = np.append(expected.labels[-1], ahead.labels), float(expected.values[-1])
         middle, low, high = (np.append(last, values) for values in (ahead.expected, ahead.low, ahead.high))
-        panel.fill_between(x, low, high, color=_COLOURS[0], alpha=0.15, linewidth=0)
+        panel.fill_between(x, low, high, color=_COLORS[0], alpha=0.15, linewidth=0)
         for edge in (low, high):
-            panel.plot(x, edge, color=_COLOURS[0], linewidth=0.6, alpha=0.7)
+            panel.plot(x, edge, color=_COLORS[0], linewidth=0.6, alpha=0.7)
         panel.plot(expected.labels, expected.values, label="measured", **_style(0, False))
         panel.plot(x, middle, label="expected, with the 90% interval", **_style(1, False))
         panel.set_xlabel("labeled samples")
@@ -117,9 +117,9 @@ def _panel(panel: Any, comparison: Comparison, axis: Axis) -> None:
 
 
 def _style(place: int, is_base: bool) -> dict[str, Any]:
-    """Return how a curve is drawn: line, marker and colour tell it from others, each of them alone."""
+    """Return how a curve is drawn: line, marker and color tell it from others, each of them alone."""
     return {
-        "color": _BASE if is_base else _COLOURS[place % len(_COLOURS)],
+        "color": _BASE if is_base else _COLORS[place % len(_COLORS)],
         "linestyle": (0, (2, 2)) if is_base else _LINES[place % len(_LINES)],
         "marker": "x" if is_base else _MARKERS[place % len(_MARKERS)],
         "linewidth": 1.8,

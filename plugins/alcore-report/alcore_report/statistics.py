@@ -238,13 +238,13 @@ def p_of_looks(differences: Array, looks: Sequence[Sequence[int]]) -> Looked:
     signs = np.random.default_rng(0).integers(0, 2, (_SIGN_SETS, len(differences)), dtype=np.int8)
     signs = np.vstack([(differences > 0).astype(np.int8), signs])  # what was seen is one of the sets
     p = np.stack([_p_of_signs(differences, signs, list(look)) for look in looks])
-    found = Looked(1.0, len(looks) - 1)
+    result = Looked(1.0, len(looks) - 1)
     for level in _LEVELS:  # downward, as a smaller level may find what a larger one doesn't: p values are discrete
         look = _finding_look(p, level * np.array(allowed))
         if look is None:
             break
-        found = Looked(level, look)
-    return found
+        result = Looked(level, look)
+    return result
 
 
 def _p_of_signs(differences: Array, signs: np.ndarray[Any, np.dtype[np.int8]], look: list[int]) -> Array:
@@ -264,18 +264,18 @@ def _finding_look(p: Array, spent: Array) -> int | None:
 
     `p` has the shape (looks, sets).
     """
-    left, found = np.ones(p.shape[1], dtype=np.bool_), 0
+    left, rejections = np.ones(p.shape[1], dtype=np.bool_), 0
     for look, own in enumerate(p):
         if look == 0:
             rejected = own <= spent[0] + 1e-12
         else:
-            ordered, most = np.sort(own[left]), int(spent[look] * p.shape[1] + 1e-9) - found
+            ordered, most = np.sort(own[left]), int(spent[look] * p.shape[1] + 1e-9) - rejections
             if most <= 0:
                 continue
             rejected = left & (own < (ordered[most] if most < len(ordered) else 2.0))
         if rejected[0]:
             return look
-        found += int(rejected.sum())
+        rejections += int(rejected.sum())
         left &= ~rejected
     return None
 

@@ -59,7 +59,7 @@ def facts(*, requests=(), records=(), refused=(), given_up=0, parts=None, experi
 
 def failed(count):
     return [
-        {"step": 0, "request": f"r{i}", "kind": "timeout", "item": "1", "reason": "no licence", "cost": 2.0}
+        {"step": 0, "request": f"r{i}", "kind": "timeout", "item": "1", "reason": "no license", "cost": 2.0}
         for i in range(count)
     ]
 
@@ -97,7 +97,7 @@ CASES = {
     "failing-labels": (
         (facts(requests=[request(i, labeled=i >= 8) for i in range(20)], refused=failed(8), given_up=8), NOTHING),
         (facts(requests=[request(i) for i in range(40)], refused=failed(2)), NOTHING),
-        ["8 of 20 requests (40%) were given up", "8 were failures", "no licence", "cost 16"],
+        ["8 of 20 requests (40%) were given up", "8 were failures", "no license", "cost 16"],
     ),
     "no-better-than-chance": (
         (measured("accuracy", 0.5, 0.69), SHARE),
@@ -143,7 +143,7 @@ CASES = {
         ["f1 was 0.9 at 40 labels (step 3)", "is 0.9 at 100", "last 60 labels"],
     ),
     "plateau of an error": (
-        (measured("rmse", *(1 / one for one in CURVE)), NOTHING),
+        (measured("rmse", *(1 / value for value in CURVE)), NOTHING),
         (measured("rmse", *(2.0**-i for i in range(10))), NOTHING),
         ["rmse was 1.111 at 40 labels"],
     ),
@@ -154,11 +154,11 @@ CASES = {
 def test_a_card_appears_with_its_numbers_where_it_must_and_only_there(name):
     bad, good, words = CASES[name]
     key = name.split()[0]
-    card = next(one for one in advice(*bad) if one.key == key)
+    card = next(card for card in advice(*bad) if card.key == key)
     for part in words:
         assert part in card.seen
     assert card.tries
-    assert key not in {one.key for one in advice(*good)}
+    assert key not in {card.key for card in advice(*good)}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -207,23 +207,25 @@ PYTHON = [(name, key) for name in CASES for key in [name.split()[0]]]
 @pytest.mark.parametrize(("name", "key"), PYTHON)
 def test_of_a_run_that_was_built_in_python_a_card_gives_fields_of_configurations(name, key):
     run, samples = CASES[name][0]
-    card = next(one for one in advice(python_run(run), samples) if one.key == key)
+    card = next(card for card in advice(python_run(run), samples) if card.key == key)
     for _, command in card.tries:
         if command.startswith("alcore labels"):  # such a run can be listed
             continue
         for call in command.split("; ") if command else []:
             parsed = ast.parse(call, mode="eval").body
-            fields = {one.name for one in dataclasses.fields(getattr(c, parsed.func.id))}
-            assert fields >= {one.arg for one in parsed.keywords}
+            fields = {field.name for field in dataclasses.fields(getattr(c, parsed.func.id))}
+            assert fields >= {keyword.arg for keyword in parsed.keywords}
 
 
 @pytest.mark.parametrize("decay", [None, 0.01, 0.1])
 def test_weight_decay_is_advised_above_the_value_that_the_run_has(decay):
     settings = '[training]\n[training.optimizer]\ncls = "AdamW"\n'  # of which the default is 0.01
     run = facts(experiment=settings if decay is None else f"{settings}weight_decay = {decay}\n")
-    (card,) = (one for one in advice(run, confident(0.95, 0.6)) if one.key == "miscalibrated")
+    (card,) = (card for card in advice(run, confident(0.95, 0.6)) if card.key == "miscalibrated")
     commands = [command for _, command in card.tries]
-    (value,) = (float(one.partition("weight_decay=")[2].split()[0]) for one in commands if "weight_decay" in one)
+    (value,) = (
+        float(command.partition("weight_decay=")[2].split()[0]) for command in commands if "weight_decay" in command
+    )
     assert value == pytest.approx(10 * (0.01 if decay is None else decay))
 
 
@@ -239,7 +241,7 @@ def test_no_card_advises_the_query_strategy_that_the_run_has(query):
 
 def test_direction_of_a_calibration_error_decides_what_is_advised():
     for confidence, right, more in ((0.95, 0.6, False), (0.6, 0.95, True)):
-        (card,) = (one for one in advice(facts(), confident(confidence, right)) if one.key == "miscalibrated")
+        (card,) = (card for card in advice(facts(), confident(confidence, right)) if card.key == "miscalibrated")
         words = " ".join(command for _, command in card.tries)
         assert ("max_training_epochs=100" in words) == more
         assert ("max_training_epochs=2" in words) == ("weight_decay" in words) == (not more)
@@ -255,7 +257,7 @@ def test_calibration_error_of_unknown_direction_gives_no_card():
 
 
 def keys(cards):
-    return {one.key for one in cards}
+    return {card.key for card in cards}
 
 
 RISING = [9e6, 8e6, 7e6, 6e6, 5.112e6, 5.2e6, 5.21e6, 5.22e6, 5.23e6, 5.24e6]  # the best value, and worse ones after it
@@ -276,7 +278,7 @@ def test_a_curve_that_is_not_flat_is_no_plateau(name):
     assert any("got better" in words for words in found.sound) == (name == "an error that halves")
 
 
-@pytest.mark.parametrize("values", [RISING, [1 / one for one in CURVE], [10.0, 1.0, *[0.99] * 8]])
+@pytest.mark.parametrize("values", [RISING, [1 / value for value in CURVE], [10.0, 1.0, *[0.99] * 8]])
 def test_what_a_plateau_says_of_its_gain_holds(values):
     cards = advice(measured("rmse", *values), NOTHING)
     for card in cards:
@@ -287,7 +289,7 @@ def test_what_a_plateau_says_of_its_gain_holds(values):
 
 def test_at_its_best_value_a_score_is_not_limited_by_the_learner():
     run = measured("accuracy", 0.5, 0.8, *[1.0] * 8)
-    (card,) = (one for one in advice(with_labels(run, "id"), NOTHING) if one.key == "plateau")
+    (card,) = (card for card in advice(with_labels(run, "id"), NOTHING) if card.key == "plateau")
     assert "hardly anything left" in card.means
     assert [command.split()[3] for _, command in card.tries] == ["--stop"]
 
@@ -326,7 +328,7 @@ def test_failures_that_were_retried_until_there_was_a_label_are_no_advice():
 ])  # fmt: skip
 def test_what_is_measured_fits_the_task(info, name):
     run = with_labels(facts(meta={"info": info}), "id")
-    (card,) = (one for one in advice(run, NOTHING) if one.key == "nothing-measured")
+    (card,) = (card for card in advice(run, NOTHING) if card.key == "nothing-measured")
     assert [command.partition("--metrology ")[2] for _, command in card.tries] == [name]
 
 

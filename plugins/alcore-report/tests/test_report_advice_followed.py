@@ -54,7 +54,7 @@ def fails_once(row):
     if row[0] > 0.5 and not mark.exists() and not Path("fixed").exists():
         mark.parent.mkdir(exist_ok=True)
         mark.touch()
-        raise OSError("no licence")
+        raise OSError("no license")
     return answer(row)
 """
 MOONS = ["--set", "data.moons.samples=300", "--metrology", "classification"]
@@ -83,7 +83,7 @@ class Found(NamedTuple):
         return records[-1]
 
     def card(self, key):
-        return next((one for one in advice(self.facts, self.samples) if one.key == key), None)
+        return next((card for card in advice(self.facts, self.samples) if card.key == key), None)
 
 
 def read(folder):
@@ -109,8 +109,8 @@ def of_record(name):
 
 def alike(found):
     groups = {}
-    for one in found.run.requests():
-        groups.setdefault(one["step"], set()).add(round(one["score"], 9))
+    for request in found.run.requests():
+        groups.setdefault(request["step"], set()).add(round(request["score"], 9))
     return sum(len(scores) == 1 for scores in groups.values()) / len(groups)
 
 
@@ -152,7 +152,7 @@ CASES = {
          "--set", "driver.max_failure_rate=1", "--steps", "3"],
         "failing-labels",
         lambda found: [f"{found.run.request_counts()['failed']} of {len(found.run.requests())} requests",
-                       f"{len(found.run.refused())} were failures, and 0 were refused", "OSError: no licence"],
+                       f"{len(found.run.refused())} were failures, and 0 were refused", "OSError: no license"],
         [None, "next", (given_up, -1), (given_up, -1)],
     ),
     "no better than the majority": Case(
@@ -251,12 +251,12 @@ def made(tmp_path_factory):
 def follow(folder, command):
     """Call a command as it is printed, and return the run that it made or went on with."""
     logs = folder / "active_learning_logs"
-    before = {one.name for one in logs.iterdir()}
+    before = {path.name for path in logs.iterdir()}
     program, *words = shlex.split(command)
     assert program == "alcore"
     done = run_command(folder, *words)
     assert done.code == 0, done.err
-    (name,) = {one.name for one in logs.iterdir()} - before or {"mine"}
+    (name,) = {path.name for path in logs.iterdir()} - before or {"mine"}
     return logs / name
 
 
@@ -318,7 +318,7 @@ def test_plateau_ends_where_its_card_says(made, tmp_path):
     target = follow(tmp_path / "copy", command)
     (end,) = re.findall(r"ended at (\d+) labels", sentence)
     steps = Run(target).steps()
-    assert int(end) in {one["train_samples"] for one in steps[-2:]}
+    assert int(end) in {step["train_samples"] for step in steps[-2:]}
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.flags[: len(BOUGHT)] == BOUGHT])

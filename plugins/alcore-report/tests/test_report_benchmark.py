@@ -19,6 +19,7 @@ import pytest
 from alcore_report import cells
 from alcore_report.curves import curves_of_runs, note_looks
 from alcore_testing import Finished, run_command
+from helpers.processes import ForkedPython
 from safetensors.numpy import load_file
 
 from alcore.store import Run
@@ -29,6 +30,14 @@ BENCHMARK = ["benchmark", "--query", "uq", "--seeds", "2", "--ceiling", *SMALL]
 
 def one_line(text):
     return " ".join(text.split())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked_cells():
+    """Cells of a benchmark that is called in this process are forked; those of an interrupted one are not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells, "subprocess", SimpleNamespace(Popen=ForkedPython, DEVNULL=subprocess.DEVNULL))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +82,7 @@ def test_runs_of_one_seed_begin_alike_whatever_the_arm(small):
         assert len({json.dumps(run.meta()["pools"]) for run in runs}) == 1  # points and initial labels
         weights = [load_file(run.folder / "ckpt" / run.checkpoints()[0]["file"]) for run in runs]
         for name in (name for name in weights[0] if name.startswith("model.")):
-            assert all(np.array_equal(weights[0][name], one[name]) for one in weights), name
+            assert all(np.array_equal(weights[0][name], weights_of_run[name]) for weights_of_run in weights), name
         # the same training on them: the same order of batches
         assert len({json.dumps(run.records()["f1_metrology"][0]) for run in runs}) == 1
         assert len({json.dumps(run.steps()[0]["losses"]) for run in runs}) == 1
@@ -85,8 +94,8 @@ def test_the_baseline_asks_for_as_many_samples_as_the_arm(small):
     folder, _ = small
     for arm in ("uq", "random"):
         assert [len(run_of(folder, f"{arm}-0").requests(step)) for step in (0, 1)] == [7, 7]
-    assert {one["sample"] for one in run_of(folder, "uq-0").requests()} != {
-        one["sample"] for one in run_of(folder, "random-0").requests()
+    assert {request["sample"] for request in run_of(folder, "uq-0").requests()} != {
+        request["sample"] for request in run_of(folder, "random-0").requests()
     }
 
 
@@ -175,7 +184,7 @@ def test_an_arm_that_cannot_be_run_is_told_with_the_reason_and_left_out_of_the_m
     assert "dropout" in said
     assert "bald-1 failed: not run, since the arm can't be: " in said
     result = json.loads(done.out)
-    assert [one["run"] for one in result["left_out"]] == ["bald-0", "bald-1"]
+    assert [run["run"] for run in result["left_out"]] == ["bald-0", "bald-1"]
     assert result["axes"] == json.loads(first.out)["axes"]
 
 
@@ -190,7 +199,7 @@ def test_a_file_gives_parameters_to_arms_and_one_arm_has_several_strategies(tmp_
     folder = tmp_path / "active_learning_logs" / "mine"
     both = Run(folder / "entropy.random-0").requests()
     assert len(both) == 7
-    assert [one["strategy"] for one in both].count(both[0]["strategy"]) == 4
+    assert [row["strategy"] for row in both].count(both[0]["strategy"]) == 4
     assert "entropy+random" in done.out
 
 
@@ -267,7 +276,7 @@ def test_failed_attempts_count_in_the_cost(tmp_path):
     words = ["--label", "half_fail:HalfFail", "--query", "random", "--steps", "2", "--set", "data.moons.samples=120"]
     assert run_command(tmp_path, "run", *words, "--quiet", "--run-id", "one").code == 0
     run = Run(tmp_path / "active_learning_logs" / "one")
-    paid = [sum(4.0 if one["sample"] % 2 else 1.5 for one in run.requests(step)) for step in (0, 1)]
+    paid = [sum(4.0 if request["sample"] % 2 else 1.5 for request in run.requests(step)) for step in (0, 1)]
     done = run_command(tmp_path, "compare", "one", "--json")
     assert done.code == 0, done.err
     _, over_cost = json.loads(done.out)["axes"]
@@ -417,8 +426,8 @@ def test_everything_asks_for_all_that_is_left(tmp_path):
     words = ["--set", "data.moons.samples=50", "--set", "data.moons.initial=0.2", "--steps", "1", "--run-id", "all"]
     assert run_command(tmp_path, "run", "--query", "everything", "--quiet", *words).code == 0
     run = Run(tmp_path / "active_learning_logs" / "all")
-    assert len({one["sample"] for one in run.requests()}) == 40
-    assert {one["state"] for one in run.requests()} == {"labeled"}
+    assert len({request["sample"] for request in run.requests()}) == 40
+    assert {request["state"] for request in run.requests()} == {"labeled"}
     assert run_command(tmp_path, "run", "--query", "random", "--quiet", *words[:-1], "some").code == 0
     done = run_command(tmp_path, "compare", "all", "so", "--json")
     assert done.code == 0, done.err

@@ -34,21 +34,21 @@ def verdict(*arms, name="uq", **options):
 
 
 def test_an_arm_that_is_higher_on_each_seed_is_better():
-    found = verdict(arm("random", range(8)), arm("uq", range(8), 0.1))
-    assert found.outcome == "better"
-    assert found.p == 2 / 2**8
+    judged = verdict(arm("random", range(8)), arm("uq", range(8), 0.1))
+    assert judged.outcome == "better"
+    assert judged.p == 2 / 2**8
     # a lift of 0.1 from the second point on: half of the first of four intervals
-    assert found.difference.value == pytest.approx(0.1 * 3.5 / 4, abs=0.01)
-    assert found.difference.low < 0.1 * 3.5 / 4 < found.difference.high
-    assert found.sentence.startswith("uq is better than random: in a typical seed its mean f1 along the curve is 0.08")
-    assert "8 seeds" in found.sentence
+    assert judged.difference.value == pytest.approx(0.1 * 3.5 / 4, abs=0.01)
+    assert judged.difference.low < 0.1 * 3.5 / 4 < judged.difference.high
+    assert judged.sentence.startswith("uq is better than random: in a typical seed its mean f1 along the curve is 0.08")
+    assert "8 seeds" in judged.sentence
 
 
 def test_an_arm_that_is_lower_is_said_to_be_worse_than_random():
-    found = verdict(arm("random", range(8)), arm("uq", range(8), -0.1))
-    assert found.outcome == "worse"
-    assert found.sentence.startswith("uq is worse than random: in a typical seed its mean f1 along the curve is 0.")
-    assert " lower (" in found.sentence
+    judged = verdict(arm("random", range(8)), arm("uq", range(8), -0.1))
+    assert judged.outcome == "worse"
+    assert judged.sentence.startswith("uq is worse than random: in a typical seed its mean f1 along the curve is 0.")
+    assert " lower (" in judged.sentence
 
 
 @pytest.mark.parametrize(("metric", "outcome"), [("rmse", "worse"), ("f1_metrology.f1", "better")])
@@ -71,10 +71,10 @@ def test_metrics_that_are_better_the_higher(name):
 @pytest.mark.parametrize(("seeds", "others"), [(5, 1), (6, 2), (7, 3)])
 def test_too_few_seeds_to_tell_however_clear_the_curves_are(seeds, others):
     arms = [arm("random", range(seeds)), *(arm(f"uq{i}", range(seeds), 0.3) for i in range(others))]
-    found = verdict(*arms, name="uq0")
-    assert found.outcome == "too few seeds"
-    assert found.sentence.startswith("Too few seeds to tell whether uq0 is better than random")
-    assert f"{seeds + 1} seeds are needed at least" in found.sentence
+    judged = verdict(*arms, name="uq0")
+    assert judged.outcome == "too few seeds"
+    assert judged.sentence.startswith("Too few seeds to tell whether uq0 is better than random")
+    assert f"{seeds + 1} seeds are needed at least" in judged.sentence
     arms = [arm("random", range(seeds + 1)), *(arm(f"uq{i}", range(seeds + 1), 0.3) for i in range(others))]
     assert verdict(*arms, name="uq0").outcome == "better"
 
@@ -82,13 +82,15 @@ def test_too_few_seeds_to_tell_however_clear_the_curves_are(seeds, others):
 def test_without_significance_the_verdict_says_what_would_have_been_found():
     arms = [arm("random", range(10), noise=0.02), arm("uq", range(10), noise=0.02, jitter=1)]
     assert "finds in 80% of 4000" in as_text(compare_curves(Found([*arms[0], *arms[1]])))
-    found = verdict(*arms)
-    assert found.outcome == "no difference found"
-    assert found.detectable is not None
-    assert found.sentence.startswith("No difference found between uq and random (p = ")
-    said = re.search(r"a difference between ([\d.]+) and ([\d.]+) would have been found with power 0.8", found.sentence)
+    judged = verdict(*arms)
+    assert judged.outcome == "no difference found"
+    assert judged.detectable is not None
+    assert judged.sentence.startswith("No difference found between uq and random (p = ")
+    said = re.search(
+        r"a difference between ([\d.]+) and ([\d.]+) would have been found with power 0.8", judged.sentence
+    )
     assert said is not None
-    assert (float(said[1]), float(said[2])) == pytest.approx(found.detectable[1:], rel=0.1)
+    assert (float(said[1]), float(said[2])) == pytest.approx(judged.detectable[1:], rel=0.1)
 
 
 def test_equal_curves_differ_in_nothing():
@@ -97,14 +99,14 @@ def test_equal_curves_differ_in_nothing():
 
 
 def test_seeds_that_only_one_arm_has_are_not_tested():
-    found = verdict(arm("random", range(10)), arm("uq", range(2, 9), 0.1))
-    assert found.seeds == 7
-    assert found.p == 2 / 2**7
+    judged = verdict(arm("random", range(10)), arm("uq", range(2, 9), 0.1))
+    assert judged.seeds == 7
+    assert judged.p == 2 / 2**7
 
 
 def test_labels_to_close_the_gap_are_those_of_the_mean_curve():
     lifts = {"random": 0.0, "uq": 0.1, "ceiling": 0.4}
-    comparison = compare_curves(Found([one for name in lifts for one in arm(name, range(4), lifts[name], noise=0)]))
+    comparison = compare_curves(Found([curve for name in lifts for curve in arm(name, range(4), lifts[name], noise=0)]))
     axis = comparison.axes[0]
     # from 0.4 to 1.2: the curve of random is 0.4 + (x - 50) / 500, that of uq 0.6 at 100 and as steep from there
     assert (axis.gap.start, axis.gap.ceiling, axis.gap.measured) == (pytest.approx(0.4), pytest.approx(1.2), True)
@@ -166,34 +168,34 @@ def of_areas(name, areas, seeds=None):
 
 def test_an_arm_is_only_said_not_to_get_there_by_the_last_shared_place():
     short = [Curve("uq", c.seed, c.labels[:3], None, {"f1": c.values["f1"][:3]}, "") for c in arm("uq", range(8), 0.3)]
-    found = verdict(arm("random", range(8)), short)  # random gets to 0.8 at 250 labels, and uq ends at 150
-    assert found.sentence.endswith("random does not get there by 150 labels.")
+    judged = verdict(arm("random", range(8)), short)  # random gets to 0.8 at 250 labels, and uq ends at 150
+    assert judged.sentence.endswith("random does not get there by 150 labels.")
 
 
 def test_one_seed_that_fails_does_not_turn_the_verdict_and_is_named():
     differences = [*np.linspace(0.01, 0.02, 19).tolist(), -1.0]
-    found = verdict(of_areas("random", [0.0] * 20), of_areas("uq", differences), lower=False)
+    judged = verdict(of_areas("random", [0.0] * 20), of_areas("uq", differences), lower=False)
     assert np.mean(differences) < 0
-    assert found.outcome == "better"
-    assert 0.01 < found.difference.low < found.difference.value < found.difference.high < 0.02
-    assert found.far == ((19, -1.0),)
-    assert "in a typical seed its mean f1 along the curve is 0.0147 higher" in found.sentence
-    assert "Far from the others is seed 19 (1.00 lower than random): look at uq there." in found.sentence
-    assert "mean f1 along the curve is" not in found.sentence.replace("in a typical seed its mean f1", "")
+    assert judged.outcome == "better"
+    assert 0.01 < judged.difference.low < judged.difference.value < judged.difference.high < 0.02
+    assert judged.far == ((19, -1.0),)
+    assert "in a typical seed its mean f1 along the curve is 0.0147 higher" in judged.sentence
+    assert "Far from the others is seed 19 (1.00 lower than random): look at uq there." in judged.sentence
+    assert "mean f1 along the curve is" not in judged.sentence.replace("in a typical seed its mean f1", "")
 
 
 def test_seed_that_fails_is_named_where_nothing_is_found():
-    found = verdict(of_areas("random", [0.0] * 8), of_areas("uq", [0.01, -0.01, 0.02, -0.02, 0.0, 0.01, -0.9, -0.8]))
-    assert found.outcome == "no difference found"
-    assert found.sentence.endswith(
+    judged = verdict(of_areas("random", [0.0] * 8), of_areas("uq", [0.01, -0.01, 0.02, -0.02, 0.0, 0.01, -0.9, -0.8]))
+    assert judged.outcome == "no difference found"
+    assert judged.sentence.endswith(
         "Far from the others are seeds 6 (0.900 lower than random) and 7 (0.800 lower than random): look at uq there."
     )
 
 
 def test_difference_at_a_few_seeds_alone_is_said_to_be_there():
-    found = verdict(of_areas("random", [0.0] * 21), of_areas("uq", [0.0] * 15 + [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
-    assert (found.outcome, found.difference.value) == ("better", 0)
-    assert "uq is better than random at the 6 of 21 seeds at which their curves differ" in found.sentence
+    judged = verdict(of_areas("random", [0.0] * 21), of_areas("uq", [0.0] * 15 + [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
+    assert (judged.outcome, judged.difference.value) == ("better", 0)
+    assert "uq is better than random at the 6 of 21 seeds at which their curves differ" in judged.sentence
 
 
 def test_look_at_more_seeds_needs_more_than_a_first_one():
@@ -212,25 +214,25 @@ def test_look_at_more_seeds_needs_more_than_a_first_one():
 
 def test_seeds_that_are_needed_are_those_beside_the_other_arms():
     arms = [arm("random", range(20)), arm("uq", range(5), 0.1), arm("badge", range(20), 0.2)]
-    found = verdict(*arms)
-    assert found.outcome == "too few seeds"
-    assert "6 seeds are needed at least" in found.sentence
+    judged = verdict(*arms)
+    assert judged.outcome == "too few seeds"
+    assert "6 seeds are needed at least" in judged.sentence
     arms[1] = arm("uq", range(6), 0.1)
     assert verdict(*arms).outcome == "better"
 
 
 def test_seeds_that_are_shared_are_told_from_those_that_an_arm_has():
-    found = verdict(arm("random", range(10)), arm("uq", range(8, 18), 0.1))
-    assert "with 2 seeds in common no p below" in found.sentence
+    judged = verdict(arm("random", range(10)), arm("uq", range(8, 18), 0.1))
+    assert "with 2 seeds in common no p below" in judged.sentence
 
 
 def test_a_difference_that_nothing_could_find_is_not_named():
     same = [0.1] * 6
     arms = [of_areas("random", [0.0] * 20), of_areas("uq", same), of_areas("badge", [0.1, -0.1] * 10)]
-    comparison = compare_curves(Found([one for group in arms for one in group]))
-    found = comparison.axes[0].verdicts["uq"]
-    assert (found.outcome, found.detectable) == ("no difference found", None)
-    assert "which difference would have been found can't be told of these seeds" in found.sentence
+    comparison = compare_curves(Found([curve for group in arms for curve in group]))
+    judged = comparison.axes[0].verdicts["uq"]
+    assert (judged.outcome, judged.detectable) == ("no difference found", None)
+    assert "which difference would have been found can't be told of these seeds" in judged.sentence
     assert "inf" not in as_text(comparison)
 
 
@@ -290,16 +292,18 @@ def test_compare_reads_a_table_of_another_tool_and_its_outputs_agree(table, tmp_
     done = run_command(tmp_path, "compare", "curves.csv", "--json", "--csv", "out.csv", "--plot", "out.svg")
     assert done.code == 0, done.err
     result = json.loads(done.out)
-    known = compare_curves(Found(curves_of_table(table)))
+    comparison = compare_curves(Found(curves_of_table(table)))
     (axis,) = result["axes"]
-    assert axis["arms"]["uq"]["mean"] == pytest.approx(known.axes[0].arms["uq"].values.mean(axis=0).tolist())
-    assert axis["verdicts"]["uq"]["sentence"] == known.axes[0].verdicts["uq"].sentence
-    assert result["ceiling"]["value"] == pytest.approx(known.ceiling.value)
+    assert axis["arms"]["uq"]["mean"] == pytest.approx(comparison.axes[0].arms["uq"].values.mean(axis=0).tolist())
+    assert axis["verdicts"]["uq"]["sentence"] == comparison.axes[0].verdicts["uq"].sentence
+    assert result["ceiling"]["value"] == pytest.approx(comparison.ceiling.value)
     assert (tmp_path / "out.csv").read_text() == table.read_text()
     text = run_command(tmp_path, "compare", "out.csv")
-    assert text.out.strip().endswith(known.axes[0].verdicts["uq"].sentence)
+    assert text.out.strip().endswith(comparison.axes[0].verdicts["uq"].sentence)
     words = {
-        "".join(one.itertext()) for one in ElementTree.parse(tmp_path / "out.svg").iter() if one.tag.endswith("text")
+        "".join(element.itertext())
+        for element in ElementTree.parse(tmp_path / "out.svg").iter()
+        if element.tag.endswith("text")
     }
     assert {"uq", "random", "ceiling, 250 labels", "labeled samples", "f1 (higher is better)"} <= words
 
@@ -339,7 +343,7 @@ def test_wrong_words_are_refused_with_the_remedy(table, words, message):
     assert message in " ".join(done.err.split())
 
 
-def test_a_picture_tells_arms_apart_without_colour(tmp_path):
+def test_a_picture_tells_arms_apart_without_color(tmp_path):
     arms = [curve for place in range(6) for curve in arm(f"arm {place}", range(2), place / 100)]
     draw(compare_curves(Found([*arms, *arm("random", range(2))])), tmp_path / "curves.svg")
     text = (tmp_path / "curves.svg").read_text()

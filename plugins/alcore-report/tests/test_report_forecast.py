@@ -22,11 +22,11 @@ def law(n: np.ndarray) -> np.ndarray:
 
 
 def test_power_law_without_noise_is_continued() -> None:
-    found = forecast(LABELS, law(LABELS), np.array([260.0, 320.0, 420.0]))
-    assert found.expected == pytest.approx(law(np.array([260.0, 320.0, 420.0])), abs=0.015)
-    assert (found.low <= found.expected).all()
-    assert (found.expected <= found.high).all()
-    assert found.limit == pytest.approx(0.9, abs=0.05)
+    ahead = forecast(LABELS, law(LABELS), np.array([260.0, 320.0, 420.0]))
+    assert ahead.expected == pytest.approx(law(np.array([260.0, 320.0, 420.0])), abs=0.015)
+    assert (ahead.low <= ahead.expected).all()
+    assert (ahead.expected <= ahead.high).all()
+    assert ahead.limit == pytest.approx(0.9, abs=0.05)
 
 
 def test_errors_are_forecast_as_their_negatives_are() -> None:
@@ -56,8 +56,8 @@ def test_intervals_hold_what_is_measured_later() -> None:
             noise.append(before)
         top, rate = draws.uniform(0.6, 0.95), draws.uniform(0.4, 1.2)
         values = top - 2 * places**-rate + np.array(noise)
-        found = forecast(LABELS, values[:-1], places[-1:])
-        held += bool(found.low[0] <= values[-1] <= found.high[0])
+        ahead = forecast(LABELS, values[:-1], places[-1:])
+        held += bool(ahead.low[0] <= values[-1] <= ahead.high[0])
     assert held >= 48  # 54 are expected, and fewer than 48 come in one of 100 such tests
 
 
@@ -65,16 +65,16 @@ def test_intervals_grow_with_the_distance_and_the_noise() -> None:
     draws = np.random.default_rng(0).normal(0, 1, len(LABELS))
     widths = []
     for noise in (0.002, 0.02):
-        found = forecast(LABELS, law(LABELS) + noise * draws, np.array([230.0, 320.0, 620.0]))
-        width = found.high - found.low
+        ahead = forecast(LABELS, law(LABELS) + noise * draws, np.array([230.0, 320.0, 620.0]))
+        width = ahead.high - ahead.low
         assert (np.diff(width) > 0).all()
         widths.append(width)
     assert (widths[1] > widths[0]).all()
 
 
 def test_bounds_of_the_metric_are_kept() -> None:
-    found = forecast(LABELS, 1 - 2.0 * LABELS**-0.9, np.array([5000.0]), bounds=(0.0, 1.0))
-    assert found.high[0] <= 1
+    ahead = forecast(LABELS, 1 - 2.0 * LABELS**-0.9, np.array([5000.0]), bounds=(0.0, 1.0))
+    assert ahead.high[0] <= 1
 
 
 @pytest.mark.parametrize("values", [law(LABELS[:5]), np.full(21, np.nan)])
@@ -84,9 +84,9 @@ def test_too_few_measurements_are_refused(values: np.ndarray) -> None:
 
 
 def test_constant_metric_stays() -> None:
-    found = forecast(LABELS, np.full(len(LABELS), 0.5), np.array([300.0]))
-    assert found.expected[0] == pytest.approx(0.5, abs=1e-4)
-    assert found.high[0] - found.low[0] < 1e-3
+    ahead = forecast(LABELS, np.full(len(LABELS), 0.5), np.array([300.0]))
+    assert ahead.expected[0] == pytest.approx(0.5, abs=1e-4)
+    assert ahead.high[0] - ahead.low[0] < 1e-3
 
 
 def curve(values: np.ndarray, name: str = "f1") -> Curve:
@@ -94,7 +94,7 @@ def curve(values: np.ndarray, name: str = "f1") -> Curve:
 
 
 def said(metric: str, now: float, expected: float, low: float, high: float) -> str:
-    ahead = Forecast(*(np.array([one]) for one in (320.0, expected, low, high)), limit=expected)
+    ahead = Forecast(*(np.array([number]) for number in (320.0, expected, low, high)), limit=expected)
     return RunForecast(f"m.{metric}", np.array([220.0]), np.array([now]), ahead).verdict
 
 
@@ -108,7 +108,7 @@ def test_verdict_says_what_more_labels_bring() -> None:
 
 
 def test_verdict_of_one_label_is_of_one() -> None:
-    ahead = Forecast(*(np.array([one]) for one in (221.0, 0.6, 0.5, 0.7)), limit=0.6)
+    ahead = Forecast(*(np.array([number]) for number in (221.0, 0.6, 0.5, 0.7)), limit=0.6)
     verdict = RunForecast("m.f1", np.array([220.0]), np.array([0.5]), ahead).verdict
     assert verdict.startswith("1 more label is expected to bring f1 from 0.5 to 0.6;")
 
@@ -123,13 +123,13 @@ def test_command_says_what_python_does(tmp_path: Path) -> None:
     done = run_command(tmp_path, "forecast", "mine", "--labels", "40", "--json", "--plot", "curve.svg")
     plain = json.loads(done.out)
     records = find_run(tmp_path / "active_learning_logs", "mine").records()["f1_metrology"]
-    assert [one["value"] for one in plain["measured"]] == [record["f1"] for record in records]
-    assert [one["labels"] for one in plain["forecast"]] == [140, 150, 160, 170]
-    assert all(0 <= one["low"] <= one["expected"] <= one["high"] <= 1 for one in plain["forecast"])
+    assert [point["value"] for point in plain["measured"]] == [record["f1"] for record in records]
+    assert [point["labels"] for point in plain["forecast"]] == [140, 150, 160, 170]
+    assert all(0 <= point["low"] <= point["expected"] <= point["high"] <= 1 for point in plain["forecast"])
     assert "90% interval" in (tmp_path / "curve.svg").read_text(encoding="utf-8")
     text = run_command(tmp_path, "forecast", "mine", "--labels", "40").out
     assert plain["verdict"] in text
-    assert not any(math.isnan(one["expected"]) for one in plain["forecast"])
+    assert not any(math.isnan(point["expected"]) for point in plain["forecast"])
 
 
 def test_run_that_is_not_done_is_forecast(tmp_path: Path) -> None:

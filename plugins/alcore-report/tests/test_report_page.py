@@ -133,23 +133,23 @@ def test_curves_have_the_numbers_of_the_records(folder, pages):
     records = Run(folder / "active_learning_logs" / "moons").records()
     tables = pages["moons"][1].tables
     for strategy, metric in (("f1_metrology", "f1"), ("classification_metrology", "ece")):
-        (key,) = (one for one in tables if one.startswith("metric-") and one.endswith(f"_2e{metric}"))
+        (key,) = (table for table in tables if table.startswith("metric-") and table.endswith(f"_2e{metric}"))
         assert tables[key][0] == ["step", "labeled samples", metric]
         assert tables[key][1:] == [
-            [str(one["step"]), str(one["train_samples"]), f"{one[metric]:.6g}"] for one in records[strategy]
+            [str(record["step"]), str(record["train_samples"]), f"{record[metric]:.6g}"] for record in records[strategy]
         ]
     # what both strategies measure alike is there once
-    assert sum(one.endswith("accuracy") and "balanced" not in one for one in tables) == 1
+    assert sum(table.endswith("accuracy") and "balanced" not in table for table in tables) == 1
 
 
 def test_picks_times_and_scores_are_those_of_the_run(folder, pages):
     run, tables = Run(folder / "active_learning_logs" / "moons"), pages["moons"][1].tables
     requests = run.requests()
     assert sum(int(row[1]) for row in tables["classes"][1:]) == len(requests) == 24
-    scores = [one["score"] for one in requests if one["step"] == 2]
+    scores = [request["score"] for request in requests if request["step"] == 2]
     (row,) = (row for row in tables["scores"] if row[0] == "2")
     assert [row[2], row[4], row[5]] == [f"{min(scores):.6g}", f"{max(scores):.6g}", "6"]
-    training = sum(one["seconds"]["training"] for one in run.steps())
+    training = sum(step["seconds"]["training"] for step in run.steps())
     assert ["training", f"{training:.6g}"] == next(row for row in tables["time"] if row[0] == "training")[:2]
     by_name = {row[0]: int(row[1]) for row in tables["map"][1:]}
     assert by_name == {"rest": 90, "labeled at the start": 6, "picked": 24}
@@ -180,7 +180,7 @@ def test_a_page_is_inert_and_whole(pages, name):
     figures = [known for tag, known in page.tags if tag == "div" and known.get("role") == "img"]
     assert figures
     assert all(len(known["aria-label"]) > 30 for known in figures)
-    assert "#0a0b" not in text  # each colour is a variable of the page
+    assert "#0a0b" not in text  # each color is a variable of the page
 
 
 def test_names_and_reasons_are_text(pages):
@@ -203,12 +203,12 @@ def test_failures_are_told_with_reasons_and_cost(folder, pages):
 def test_picked_images_are_shown_with_their_labels(folder, pages):
     images = [known for tag, known in pages["images"][1].tags if tag == "img"]
     requests = Run(folder / "active_learning_logs" / "images").requests()
-    assert [one["alt"] for one in images] == [f"Input of sample {one['sample']}" for one in requests]
+    assert [image["alt"] for image in images] == [f"Input of sample {request['sample']}" for request in requests]
 
 
 def test_worst_and_median_field_have_the_errors_of_the_records(folder, pages):
     last = Run(folder / "active_learning_logs" / "fields").records()["fields_metrology"][-1]
-    worst, median = (float(one) for one in re.findall(r"Relative L2 error ([\d.]+): the", pages["fields"][1].words))
+    worst, median = (float(text) for text in re.findall(r"Relative L2 error ([\d.]+): the", pages["fields"][1].words))
     assert median <= worst
     assert last["p95_relative_l2"] <= worst * 1.001
 
@@ -252,7 +252,7 @@ def test_a_folder_has_the_verdict_and_a_section_for_each_run(folder):
     done = run_command(folder, "report", "bench")
     assert done.code == 0, done.err
     page = Page((folder / "bench-report.html").read_text(encoding="utf-8"))
-    (verdict,) = (one["sentence"] for one in compared["axes"][0]["verdicts"].values())
+    (verdict,) = (verdict["sentence"] for verdict in compared["axes"][0]["verdicts"].values())
     assert verdict in page.words
     assert verdict in done.out
     assert {"run-uq_2d0", "run-random_2d0"} <= set(page.ids)
@@ -267,9 +267,9 @@ def test_runs_in_a_folder_of_a_folder_are_seen_by_runs_compare_report_and_dash(f
     for name in ("uq-0", "random-0"):
         shutil.copytree(folder / "active_learning_logs" / "moons", folder / "outer" / "bench2" / name)
     told = json.loads(run_command(folder, "runs", "--root", "outer", "--json").out)
-    names = {one["run_id"] for one in told}
+    names = {run["run_id"] for run in told}
     assert names == {"bench2/uq-0", "bench2/random-0"}
-    assert all(one["data"] == "moons" for one in told)
+    assert all(run["data"] == "moons" for run in told)
     inside = json.loads(run_command(folder, "compare", "outer/bench2", "--json").out)
     assert json.loads(run_command(folder, "compare", "outer", "--json").out) == inside
     assert run_command(folder, "report", "outer").code == 0

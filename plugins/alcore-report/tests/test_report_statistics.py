@@ -137,9 +137,9 @@ def test_later_look_finds_what_is_there(monkeypatch):
 
 def test_earlier_finding_stays_with_its_look():
     differences = np.concatenate([np.linspace(1, 2, 10), np.linspace(-2.1, -1.1, 10)])
-    found = st.p_of_looks(differences, [range(10), range(20)])
-    assert found.look == 0
-    assert found.p == pytest.approx(1.5 * 2 / 2**10, rel=0.2)
+    looked = st.p_of_looks(differences, [range(10), range(20)])
+    assert looked.look == 0
+    assert looked.p == pytest.approx(1.5 * 2 / 2**10, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_holm_rejects_what_step_down_comparison_rejects():
 
 def test_mean_interval_is_scipys():
     values = np.random.default_rng(1).normal(3, 2, 7)
-    known = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert st.mean_interval(values) == pytest.approx((values.mean(), known.low, known.high))
+    interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert st.mean_interval(values) == pytest.approx((values.mean(), interval.low, interval.high))
     assert math.isnan(st.mean_interval(values[:1]).low)
 
 

@@ -48,7 +48,7 @@ def full_name(name: str) -> str:
     if name in by_class:
         return by_class[name]
     near = difflib.get_close_matches(name, [*names] if "." in name else [*by_class], n=3)
-    guess = f"did you mean {' or '.join(near)}?" if near else "it may be of another package, or misspelt."
+    guess = f"did you mean {' or '.join(near)}?" if near else "it may be of another package, or misspelled."
     raise UsageError(
         f"{name!r} is not a classifier or regressor of scikit-learn: {guess} alcore_sklearn.available() lists all "
         f"{len(names)}; no other class is made."

@@ -12,7 +12,9 @@ import torch
 from alcore.errors import UsageError
 from alcore.pools import has_batch, labeled_ids, tensors_of, to_device
 
-Order = Literal["labelled", "pool"]
+Order = Literal["labeled", "pool"]
+AnyOrder = Literal["labeled", "pool", "labelled"]
+"""An `Order`, or the old spelling of ``"labeled"``, which experiment files and checkpoints of version 0.1 hold."""
 
 
 class Arrays(NamedTuple):
@@ -43,6 +45,11 @@ def as_rows(inputs: Any) -> np.ndarray[Any, Any]:
     return rows.flatten(1).numpy() if rows.dim() > 1 else rows[:, None].numpy()
 
 
+def order_of(order: AnyOrder) -> Order:
+    """Return an order by its name of now."""
+    return "labeled" if order == "labelled" else order
+
+
 def labeled_arrays(pool: Any, order: Order, dtype: torch.dtype, rows: int | None = None) -> Arrays:
     """Return the labeled samples of a pool.
 
@@ -51,7 +58,7 @@ def labeled_arrays(pool: Any, order: Order, dtype: torch.dtype, rows: int | None
     pool
         With ``batch(positions)``, or any sequence of (input, target).
     order
-        ``"labelled"`` keeps the order in which they were labeled; ``"pool"`` sorts them by id.
+        ``"labeled"`` keeps the order in which they were labeled; ``"pool"`` sorts them by id.
     dtype
         Floating-point type of inputs.
     rows
@@ -66,7 +73,7 @@ def labeled_arrays(pool: Any, order: Order, dtype: torch.dtype, rows: int | None
         if ids is None:
             raise UsageError(
                 f"order='pool' needs a pool with labeled_ids, the ids of its labeled samples, and "
-                f"{type(pool).__name__} has none; use order='labelled'."
+                f"{type(pool).__name__} has none; use order='labeled'."
             )
         positions = torch.argsort(ids[:count])
     batch = pool.batch(positions) if has_batch(pool) else _items(pool, positions)

@@ -14,7 +14,7 @@ from alcore.errors import UsageError
 from alcore.pools import DataInfo, tensors_of
 from alcore_sklearn.estimators import build, full_name, output_of, plain
 from alcore_sklearn.fitted import Fitted, fit, unfitted
-from alcore_sklearn.labeled import Order, as_rows, labeled_arrays
+from alcore_sklearn.labeled import AnyOrder, Order, as_rows, labeled_arrays, order_of
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 
@@ -32,7 +32,7 @@ class SklearnLearner:
         What a classifier returns: ``"probabilities"`` (``predict_proba``), ``"decision"`` (``decision_function``), or
         ``"auto"``, which is probabilities if the estimator offers them.
     order
-        ``"labelled"``: samples are fitted in the order in which they were labeled; ``"pool"``: in that of their ids, so
+        ``"labeled"``: samples are fitted in the order in which they were labeled; ``"pool"``: in that of their ids, so
         that the last digits of a fit don't depend on how they were come by.
     info
         Task and number of classes of the data.
@@ -66,12 +66,12 @@ class SklearnLearner:
         estimator: str = "sklearn.linear_model.LogisticRegression",
         parameters: dict[str, Any] | None = None,
         output: Literal["auto", "probabilities", "decision"] = "auto",
-        order: Order = "labelled",
+        order: AnyOrder = "labeled",
         info: DataInfo | None = None,
     ) -> None:
         self.estimator = full_name(estimator)
         self.parameters = dict(parameters or {})
-        self.order: Order = order
+        self.order: Order = order_of(order)
         self._template = build(self.estimator, self.parameters)
         classifies = bool(is_classifier(self._template))
         if info is not None and classifies != (info.task == "classification"):
@@ -135,6 +135,7 @@ class SklearnLearner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned; if the learner was fitted differently, `rebuild` must follow."""
         mine = self.state_dict()
+        state = {**state, "order": order_of(state["order"])} if "order" in state else state
         if dict(state) == mine:
             return
         for name in ("estimator", "parameters", "order"):

@@ -15,7 +15,7 @@ from alcore.randomness import preserve_rng_state
 from alcore.strategies import PointwiseQuery
 from alcore_sklearn.estimators import build, full_name, output_of
 from alcore_sklearn.fitted import Fitted, fit
-from alcore_sklearn.labeled import JoinedBatches, Order, as_rows, labeled_arrays
+from alcore_sklearn.labeled import AnyOrder, JoinedBatches, as_rows, labeled_arrays, order_of
 
 _OF_PROBABILITIES = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
 MEASURES = (*_OF_PROBABILITIES, "decision")
@@ -64,7 +64,7 @@ class SklearnUncertaintyQuery(PointwiseQuery):
         ``"least_confidence"``, ``"margin"`` or ``"entropy"`` of ``predict_proba``, or ``"decision"``: the distance
         from the boundary by ``decision_function``. See `uncertainty` for the formulas.
     order
-        ``"labelled"``: samples are fitted in the order in which they were labeled; ``"pool"``: in that of their ids.
+        ``"labeled"``: samples are fitted in the order in which they were labeled; ``"pool"``: in that of their ids.
 
     Notes
     -----
@@ -85,7 +85,7 @@ class SklearnUncertaintyQuery(PointwiseQuery):
         estimator: str = "sklearn.linear_model.LogisticRegression",
         parameters: dict[str, Any] | None = None,
         measure: Literal["least_confidence", "margin", "entropy", "decision"] = "entropy",
-        order: Order = "labelled",
+        order: AnyOrder = "labeled",
     ) -> None:
         super().__init__(max_samples)
         self.estimator, self.parameters = full_name(estimator), dict(parameters or {})
@@ -93,7 +93,7 @@ class SklearnUncertaintyQuery(PointwiseQuery):
         if not is_classifier(self._template):
             raise UsageError(f"{self.estimator} is a regressor, and the measures are for classes; use a classifier.")
         check_choice("SklearnUncertaintyQuery", "measure", measure, MEASURES)
-        self.measure, self.order = measure, order
+        self.measure, self.order = measure, order_of(order)
         wanted: Literal["probabilities", "decision"] = "decision" if measure == "decision" else "probabilities"
         self._output = output_of(self._template, wanted, self.estimator)
         self._fitted: Fitted | None = None
@@ -134,5 +134,5 @@ class SklearnUncertaintyQuery(PointwiseQuery):
         pool = self.driver.train_datapool
         if pool is None or not len(pool):
             return ()
-        plain = self.order == "labelled" and not has_batch(pool)
+        plain = self.order == "labeled" and not has_batch(pool)
         return JoinedBatches(self.driver.ordered_batches(pool)) if plain else pool

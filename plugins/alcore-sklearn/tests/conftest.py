@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,6 @@ import pytest
 import torch
 
 from alcore import DataInfo, TensorPool
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_pool(classes: int = 3, n: int = 60, labeled: Any = range(5, 30), dtype: Any = np.float64) -> TensorPool:

@@ -27,7 +27,7 @@ class TestLogisticRegression(_Query):
         if len(shares[0]) == 2:
             scores = [min(p) for p in shares]
         else:
-            scores = [-math.fsum(one * math.log(one) for one in p) for p in shares]
+            scores = [-math.fsum(share * math.log(share) for share in p) for p in shares]
         assert_best_first(asked, dict(zip(candidates, scores, strict=True)), rtol=1e-5)
 
 

@@ -249,7 +249,7 @@ def test_estimators_that_take_nan_get_it(pool_of):
 def test_inputs_of_any_shape_are_flattened():
     draw = torch.Generator().manual_seed(0)
     inputs, targets = torch.randn(30, 2, 3, generator=draw), torch.arange(30) % 2
-    flat, deep = (TensorPool(one, targets, range(20)) for one in (inputs.flatten(1), inputs))
+    flat, deep = (TensorPool(rows, targets, range(20)) for rows in (inputs.flatten(1), inputs))
     learners = [SklearnLearner("SVC", info=pool.info) for pool in (flat, deep)]
     for learner, pool in zip(learners, (flat, deep), strict=True):
         learner.fit(pool)

@@ -63,7 +63,7 @@ def one_score(row, measure):
     measure=st.sampled_from(MEASURES),
 )
 def test_measures_of_probabilities(rows, measure):
-    rows = [[one / sum(row) for one in row] for row in rows]
+    rows = [[weight / sum(row) for weight in row] for row in rows]
     scores = uncertainty(torch.tensor(rows, dtype=torch.float64), measure)
     assert scores.dtype == torch.float64
     expected = torch.tensor([one_score(row, measure) for row in rows], dtype=torch.float64)

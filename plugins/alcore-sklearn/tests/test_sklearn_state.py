@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from alcore_sklearn import SklearnLearner
-from alcore_testing import untouched
+from alcore_testing import run_command, untouched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from alcore.inference import model_digest
 
 
 @settings(deadline=None, max_examples=15)
-@given(rows=st.integers(0, 20), seed=st.integers(0, 2**62), order=st.sampled_from(["labelled", "pool"]))
+@given(rows=st.integers(0, 20), seed=st.integers(0, 2**62), order=st.sampled_from(["labeled", "pool"]))
 def test_rebuilt_from_the_labels_and_the_seed(pool_of, rows, seed, order):
     ids = np.random.default_rng(1).permutation(40)[:20].tolist()
     then, now = pool_of(labeled=ids[:rows]), pool_of(labeled=ids)
@@ -61,6 +61,25 @@ def test_the_state_of_another_learner_is_refused(pool_of):
         SklearnLearner("SVC", {"C": 2.0}).load_state_dict(state)
     with pytest.raises(UsageError, match=r"saved with estimator 'sklearn.svm.SVC', and has 'sklearn.svm.NuSVC' now"):
         SklearnLearner("NuSVC").load_state_dict(state)
+
+
+@pytest.mark.parametrize("order", ["labelled", "labeled"])
+def test_a_state_with_the_old_spelling_of_the_order_is_read(pool_of, order):
+    learner, again = SklearnLearner("SVC", order="labelled"), SklearnLearner("SVC", order=order)
+    learner.fit(pool_of())
+    assert learner.state_dict()["order"] == "labeled"
+    again.load_state_dict({**learner.state_dict(), "order": "labelled"})
+    again.rebuild(pool_of())
+    assert again.state_dict() == learner.state_dict()
+    with pytest.raises(UsageError, match="saved with order 'labeled', and has 'pool' now"):
+        SklearnLearner("SVC", order="pool").load_state_dict({**learner.state_dict(), "order": "labelled"})
+
+
+@pytest.mark.parametrize("part", ["learner.sklearn", "query.sklearn-uq"])
+def test_an_experiment_with_the_old_spelling_of_the_order_is_read(tmp_path, part):
+    parts = ["--data", "moons", "--learner", "sklearn", "--loop", "sklearn", "--query", "sklearn-uq"]
+    done = run_command(tmp_path, "run", *parts, f"--set={part}.order=labelled", "--steps", "1")
+    assert done.code == 0, done.err
 
 
 def test_loading_its_own_state_keeps_a_fit(pool_of):

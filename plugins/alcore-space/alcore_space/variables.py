@@ -338,7 +338,7 @@ def _faults_of_choices(choices: Any) -> list[str]:
 
 
 def _is_number(value: Any) -> bool:
-    """Tell whether a value is a finite real number, of any library; bools are not."""
+    """Return whether a value is a finite real number, of any library; bools are not."""
     if isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_:
         return False
     return isinstance(value, numbers.Real) and math.isfinite(value)

@@ -41,16 +41,16 @@ COLUMNS = Space(VARIABLES).values(UNIT)
     ],
 )  # fmt: skip
 def test_points_satisfy_what_python_says(text: str, expected: Callable[..., bool]) -> None:
-    found = Constraint(text, VARIABLES).satisfied(COLUMNS)
-    assert found.dtype == np.bool_
+    satisfied = Constraint(text, VARIABLES).satisfied(COLUMNS)
+    assert satisfied.dtype == np.bool_
     rows = [{name: column[row].item() for name, column in COLUMNS.items()} for row in range(300)]
-    assert found.tolist() == [expected(**row) for row in rows]
+    assert satisfied.tolist() == [expected(**row) for row in rows]
 
 
 @pytest.mark.parametrize("text", ["sqrt(x) <= 9", "log(x) <= 9", "1 / (n - n) < 0", "asin(y + 1) <= 9 or x > 5"])
 def test_where_an_expression_has_no_value_the_point_is_not_allowed(text: str) -> None:
-    found = Constraint(text, VARIABLES).satisfied(COLUMNS)
-    assert not found[COLUMNS["x"] < 0].any()
+    satisfied = Constraint(text, VARIABLES).satisfied(COLUMNS)
+    assert not satisfied[COLUMNS["x"] < 0].any()
 
 
 REFUSED = [

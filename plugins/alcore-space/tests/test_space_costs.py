@@ -25,7 +25,7 @@ def test_cost_is_the_formula_at_the_point() -> None:
     shown = pool.shown(ids.tolist())
     expected = [0.1 * 4**mesh + x for mesh, x in zip(shown["mesh"], shown["x"], strict=True)]
     np.testing.assert_allclose(pool.costs_of(ids), expected)
-    assert [pool.cost(one) for one in ids.tolist()] == pytest.approx(expected)
+    assert [pool.cost(sample) for sample in ids.tolist()] == pytest.approx(expected)
 
 
 def test_without_a_formula_nothing_is_said() -> None:
@@ -107,6 +107,6 @@ def test_run_counts_costs_keeps_fidelities_and_chooses_by_score_per_cost(tmp_pat
         )  # fmt: skip
         assert done.code == 0, done.err
         shown = json.loads(run_command(tmp_path, "show", per_cost, "--step", "1", "--json").out)
-        meshes[per_cost] = [json.loads(one["fidelity"]) for one in shown["requests"]]
-        assert [one["cost"] for one in shown["requests"]] == [4.0**mesh for mesh in meshes[per_cost]]
+        meshes[per_cost] = [json.loads(request["fidelity"]) for request in shown["requests"]]
+        assert [request["cost"] for request in shown["requests"]] == [4.0**mesh for mesh in meshes[per_cost]]
     assert sum(meshes["true"]) < sum(meshes["false"])

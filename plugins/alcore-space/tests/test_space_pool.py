@@ -213,7 +213,7 @@ def test_a_digest_tells_spaces_seeds_and_labels_apart() -> None:
         make(), make(seed=1), make(candidates=501), make(constraints=HALF), make(variables=other), make(initial=4),
         make(design="max-min"), make(validation=3), labeled(1.0), labeled(2.0),
     ]  # fmt: skip
-    assert len({one.digest() for one in pools}) == len(pools)
+    assert len({pool.digest() for pool in pools}) == len(pools)
     assert make().digest() == make().digest()
 
 
@@ -221,5 +221,5 @@ def test_a_space_of_python_is_that_of_the_tables() -> None:
     variables = [Real("T", 900, 1500, "K"), Log("p", 1e5, 4e6), Integer("n", 1, 4), Category("fuel", ("H2", "CH4"))]
     tables = [{"name": name, **table} for name, table in TABLES.items()]
     same = [make(), make(variables=variables), make(variables=Space(variables)), make(variables=tables)]
-    assert len({one.digest() for one in same}) == 1
+    assert len({pool.digest() for pool in same}) == 1
     assert torch.equal(same[0].inputs(torch.arange(9)), same[1].inputs(torch.arange(9)))

@@ -91,8 +91,8 @@ def build(tmp_path: Path) -> Any:
 
 def asked(driver: Driver) -> list[list[Any]]:
     steps: list[list[Any]] = [[] for _ in range(4)]
-    for one in Run(driver.log_dir).requests():
-        steps[one["step"]].append(one)
+    for request in Run(driver.log_dir).requests():
+        steps[request["step"]].append(request)
     return steps
 
 
@@ -101,10 +101,10 @@ def test_a_run_begins_with_points_to_measure_on_and_the_design(build: Any) -> No
     driver.run()
     assert driver.stop_reason == "all 4 steps are done"
     steps = asked(driver)
-    assert [one["sample"] for one in steps[0]] == driver.train_datapool.start_ids
-    assert [len(one) for one in steps] == [14, 5, 5, 5]
+    assert [request["sample"] for request in steps[0]] == driver.train_datapool.start_ids
+    assert [len(step) for step in steps] == [14, 5, 5, 5]
     assert (len(driver.train_datapool), len(driver.val_datapool)) == (8 + 15, 6)
-    parts = [{one["sample"] // 2000 for one in step} for step in steps[1:]]
+    parts = [{request["sample"] // 2000 for request in step} for step in steps[1:]]
     assert parts == [{1}, {2}, {3}], "each step looks at candidates of its own"
 
 
@@ -178,7 +178,7 @@ def test_refined_points_score_higher_and_keep_the_constraints(build: Any) -> Non
     for before, after in zip(asked(plain)[1:], asked(refined)[1:], strict=True):
         assert len(after) == 6
         assert min(one["score"] for one in after) > max(one["score"] for one in before)
-    generated = [one for step in asked(refined)[1:] for one in step if one["sample"] is None]
+    generated = [request for step in asked(refined)[1:] for request in step if request["sample"] is None]
     assert len(generated) > 12
     points = refined.label_strategy.solved[8:]
     assert all(point["x"] + point["y"] < 1.5 for point in points)
@@ -209,7 +209,7 @@ def test_a_strategy_that_chooses_sets_is_refined_by_its_own_rule(build: Any) -> 
     )
     for driver in (plain, refined):
         driver.run()
-    scores = [[one["score"] for one in asked(driver)[1]] for driver in (plain, refined)]
+    scores = [[request["score"] for request in asked(driver)[1]] for driver in (plain, refined)]
     assert min(scores[1]) > 1.02 * min(scores[0]), "the nearest labeled point is farther away"
 
 
@@ -219,11 +219,11 @@ def test_refined_points_have_the_cost_and_the_fidelity_of_their_values(build: An
     driver = build(RefinedQuery("random", max_samples=4), given=given, budget=1000.0)
     driver.run()
     rows = Run(driver.log_dir).read("SELECT sample, cost, fidelity FROM requests ORDER BY step, ordinal")
-    assert sum(one["sample"] is None for one in rows) > 6
+    assert sum(row["sample"] is None for row in rows) > 6
     for row, point in zip(rows, driver.label_strategy.solved, strict=True):
         assert row["cost"] == pytest.approx(2 ** point["k"] + point["x"])
         assert row["fidelity"] == str(point["k"])
-    assert driver.spent().cost == pytest.approx(sum(one["cost"] for one in rows))
+    assert driver.spent().cost == pytest.approx(sum(row["cost"] for row in rows))
 
 
 @pytest.mark.usefixtures("corner")
@@ -233,11 +233,11 @@ def test_refined_points_are_looked_for_where_a_solution_is_likely(build: Any, mo
 
     def spy() -> None:
         """Count the points that were asked for, and those that are likely to have a solution."""
-        items = [one.request.item for one in driver.query_queue.asked if one.sample is None]
-        inputs = torch.stack([driver.choice_pool.as_input(one) for one in items]) if items else torch.empty(0)
-        known = driver.feasibility.over(TensorPool(inputs, torch.zeros(len(items))))
+        items = [request.request.item for request in driver.query_queue.asked if request.sample is None]
+        inputs = torch.stack([driver.choice_pool.as_input(item) for item in items]) if items else torch.empty(0)
+        estimate = driver.feasibility.over(TensorPool(inputs, torch.zeros(len(items))))
         points.append(len(items))
-        likely.append(len(known.kept(torch.arange(len(items)))))
+        likely.append(len(estimate.kept(torch.arange(len(items)))))
         forget()
 
     monkeypatch.setattr(driver.feasibility, "forget", spy)
@@ -259,7 +259,7 @@ def test_points_to_measure_on_count_where_there_is_a_solution(build: Any, monkey
     monkeypatch.setattr(driver.feasibility, "learn", spy)
     driver.run()
     assert len(driver.val_datapool) > 0
-    steps = [sum(one["state"] == "labeled" for one in step) for step in asked(driver)]
+    steps = [sum(request["state"] == "labeled" for request in step) for step in asked(driver)]
     assert feasible == [sum(steps[:step]) for step in range(1, 4)]
 
 

@@ -21,7 +21,7 @@ class Measurement(NamedTuple):
 
 
 def lower_is_better(name: str) -> bool:
-    """Tell whether the last word of a metric's name is that of an error: ``rmse``, ``val_loss``."""
+    """Return whether the last word of a metric's name is that of an error: ``rmse``, ``val_loss``."""
     return re.split(r"[._\-\s]", name.lower())[-1] in _ERRORS
 
 

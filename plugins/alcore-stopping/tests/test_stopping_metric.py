@@ -16,8 +16,6 @@ from alcore import config as c
 from alcore.store import Run
 from alcore.strategies import BaseMetrology
 
-torch.set_num_threads(1)
-
 
 class Scripted(BaseMetrology):
     """Measures what it was told to, and nothing in steps where that is None."""

@@ -20,8 +20,6 @@ from alcore.protocols import Phase
 from alcore.store import Run
 from alcore.strategies import BaseLabel, BaseQuery
 
-torch.set_num_threads(1)
-
 
 class First(BaseQuery):
     """Asks for the first candidates."""
@@ -102,8 +100,8 @@ def test_confident_stops_if_every_candidate_is_below_the_threshold(size, classes
     driver = make_driver("not-made", Confident(threshold), outputs)
     driver.query_queue.put_many(range(0, size, 3))
     left = [outputs[0, i].double() for i in range(1, size) if i % 3]
-    positive = [torch.softmax(torch.cat([torch.zeros(1), one]) if classes == 1 else one, 0) for one in left]
-    unsure = [1 - float(one.max()) for one in positive]
+    positive = [torch.softmax(torch.cat([torch.zeros(1), logits]) if classes == 1 else logits, 0) for logits in left]
+    unsure = [1 - float(shares.max()) for shares in positive]
     with rows_at_once(rows):
         reason = Confident(threshold).alcore_should_stop(driver)
     assert (reason is not None) == (bool(left) and max(unsure) < threshold)
@@ -149,7 +147,7 @@ def test_a_nan_is_not_sure():
 
 def mean_kappas(outputs, ids, window):
     """The mean of the last kappas after each step, None where there are too few."""
-    classes = [one[ids].argmax(dim=1).numpy() for one in outputs]
+    classes = [output[ids].argmax(dim=1).numpy() for output in outputs]
     kappas = [cohen_kappa_score(*pair) for pair in itertools.pairwise(classes)]
     return [None if step < window else sum(kappas[step - window : step]) / window for step in range(len(outputs))]
 
@@ -186,7 +184,7 @@ def test_the_stop_set_is_drawn_once_from_the_unlabeled_samples(tmp_path):
             for _ in range(3):
                 driver.active_learning_step()
                 sets.append(criterion.state_dict()["ids"].tolist())
-    assert len({tuple(one) for one in sets}) == 1
+    assert len({tuple(samples) for samples in sets}) == 1
     assert len(set(sets[0])) == 15
     assert 0 not in sets[0]
     assert sets[0] == sorted(sets[0])
@@ -263,11 +261,11 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(tmp_path, name, caplog)
         with caplog.at_level(logging.WARNING, "alcore"):
             taken_up.restore()
             taken_up.run()
-        ends = [(one.stop_reason, one.active_learning_step_idx) for one in (taken_up, whole)]
+        ends = [(driver.stop_reason, driver.active_learning_step_idx) for driver in (taken_up, whole)]
         assert ends[0] == ends[1]
         assert Run(taken_up.log_dir).requests() == asked
-        assert not [one for one in caplog.records if "otherwise" in one.message]
-        last = [sorted((one.log_dir / "ckpt").iterdir())[-1].read_bytes() for one in (taken_up, whole)]
+        assert not [record for record in caplog.records if "otherwise" in record.message]
+        last = [sorted((driver.log_dir / "ckpt").iterdir())[-1].read_bytes() for driver in (taken_up, whole)]
         assert last[0] == last[1]
 
 
@@ -295,5 +293,5 @@ def test_the_learner_and_the_global_generator_stay(criterion):
     before = torch.get_rng_state()
     criterion.alcore_should_stop(driver)
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(one.training for one in learner.modules())
+    assert all(module.training for module in learner.modules())
     assert driver.phase not in set(Phase)

@@ -31,6 +31,6 @@ def test_every_criterion_and_parameter_is_in_the_tables():
     registry = plugins.installed()
     for name in ("metric", "plateau", "confident", "stabilizing-predictions", "budget"):
         assert f"| `{name}` |" in TEXT
-        for one in plugins.parameters_of(plugins.load_factory(registry.offer("stop", name)))[0]:
-            rows = [row for row in TEXT.splitlines() if row.startswith(f"| `{one.name}` |")]
-            assert sum(f"`{name}`" in row.split("|")[2] for row in rows) == 1, (name, one.name)
+        for parameter in plugins.parameters_of(plugins.load_factory(registry.offer("stop", name)))[0]:
+            rows = [row for row in TEXT.splitlines() if row.startswith(f"| `{parameter.name}` |")]
+            assert sum(f"`{name}`" in row.split("|")[2] for row in rows) == 1, (name, parameter.name)

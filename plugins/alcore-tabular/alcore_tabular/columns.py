@@ -173,7 +173,7 @@ class _Reader:
         return other_mark(self.csv_text.rows, self.mark)
 
     def add_numbers(self, name: str, cells: Sequence[str]) -> bool:
-        """Add a column as `add` does, if all its cells are numbers with a point; tell whether it was added."""
+        """Add a column as `add` does, if all its cells are numbers with a point; return whether it was added."""
         try:
             values = np.fromiter(map(float, cells), np.float64, len(cells))
         except ValueError:
@@ -208,7 +208,7 @@ class _Reader:
         self._add_texts(name, cells)
 
     def _add_grouped(self, name: str, cells: list[str | None]) -> bool:
-        """Add a column of numbers whose thousands are grouped; tell whether it is one."""
+        """Add a column of numbers whose thousands are grouped; return whether it is one."""
         values = {cell: grouped_number(cell, self.mark) for cell in set(cells) if cell is not None}
         if not values or self.said.thousands is False or None in values.values():
             return False
@@ -246,7 +246,7 @@ class _Reader:
         return [None if cell is None else plain.get(cell, cell) for cell in cells]
 
     def _add_dates(self, name: str, cells: list[str | None]) -> bool:
-        """Add the numbers that dates are made into; tell whether the column is one of dates."""
+        """Add the numbers that dates are made into; return whether the column is one of dates."""
         values = {cell for cell in cells if cell is not None}
         orders = ("dmy", "mdy") if self.said.date_order == "auto" else (self.said.date_order,)
         read = {order: {cell: date(cell, order) for cell in values} for order in orders}

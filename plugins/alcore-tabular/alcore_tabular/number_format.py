@@ -30,6 +30,6 @@ def other_mark(rows: Iterable[Iterable[str]], mark: DecimalMark) -> DecimalMark 
 
 
 def has_mark(cell: str, mark: DecimalMark | None) -> bool:
-    """Tell whether a cell is a number with this decimal mark."""
+    """Return whether a cell is a number with this decimal mark."""
     match = _DECIMAL.fullmatch(cell)
     return match is not None and match[1] == mark

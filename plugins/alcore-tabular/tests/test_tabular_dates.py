@@ -109,7 +109,7 @@ def test_grouped_numbers_are_features_and_targets(rows, write) -> None:
     assert torch.equal(read_again(data, path), data.train.inputs(torch.arange(data.train.total)))
     targets = table(path, target="price")
     assert targets.info.task == "regression"
-    assert max(target.item() for target in (targets.train.answer(one)[1] for one in range(30))) > 1000
+    assert max(target.item() for target in (targets.train.answer(sample)[1] for sample in range(30))) > 1000
 
 
 def test_three_digits_after_a_comma_are_refused_until_the_user_says(rows, write) -> None:

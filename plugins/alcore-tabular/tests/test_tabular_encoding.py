@@ -1,4 +1,4 @@
-"""Features: standardized and one-hot, learnt from the training part alone."""
+"""Features: standardized and one-hot, learned from the training part alone."""
 
 from __future__ import annotations
 

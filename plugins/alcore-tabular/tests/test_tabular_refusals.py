@@ -99,7 +99,7 @@ def column(name: str, cell, place: int = 0):
         ),
     ],
 )
-def test_a_table_that_can_not_be_learnt_from(rows, write, change, options, fragments) -> None:
+def test_a_table_that_can_not_be_learned_from(rows, write, change, options, fragments) -> None:
     if change is not None:
         change(rows)
     message = refusal(write(rows), **options)

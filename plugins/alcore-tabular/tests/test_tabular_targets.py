@@ -86,7 +86,7 @@ def test_the_task_can_be_said(rows, write) -> None:
         ([place / 7 for place in range(39)] + ["1e39"], {}, ["line 41 has '1e39'", "float32"]),
     ],
 )
-def test_targets_that_can_not_be_learnt_are_refused(rows, write, values, options, fragments) -> None:
+def test_targets_that_can_not_be_learned_are_refused(rows, write, values, options, fragments) -> None:
     with pytest.raises(UsageError) as caught:
         load(rows, write, values, **options)
     for fragment in ["t.csv: column 'bought'", *fragments]:

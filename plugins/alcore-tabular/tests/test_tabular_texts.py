@@ -30,9 +30,9 @@ def noted(rows, write):
 def test_weights_are_those_of_scikit_learn() -> None:
     texts = ["The quick fox", "fox, fox: dog!", "", "a lazy über-dog the", "nothing known"]
     vectorizer = TfidfVectorizer().fit(texts[:4])
-    found = word_weights(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_.tolist(), [*texts, None])
-    np.testing.assert_allclose(found[:5], vectorizer.transform(texts).toarray(), atol=1e-7)
-    assert not found[5].any()
+    weights = word_weights(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_.tolist(), [*texts, None])
+    np.testing.assert_allclose(weights[:5], vectorizer.transform(texts).toarray(), atol=1e-7)
+    assert not weights[5].any()
 
 
 def test_free_text_is_refused_with_the_flag_that_takes_its_words(noted) -> None:
@@ -43,7 +43,7 @@ def test_free_text_is_refused_with_the_flag_that_takes_its_words(noted) -> None:
 def test_words_of_the_training_part_become_features_and_a_new_file_gets_the_same(noted) -> None:
     data = table(noted, target="bought", texts=("note",), vocabulary=5, drop=("id",))
     assert data.info.features == 1 + 3 + 5
-    (column,) = [one for one in data.preprocessing.describe()["columns"] if one["kind"] == "text"]
+    (column,) = [column for column in data.preprocessing.describe()["columns"] if column["kind"] == "text"]
     train = TfidfVectorizer(max_features=5, min_df=2).fit(list(data.train.columns["note"]))
     assert column["words"] == train.get_feature_names_out().tolist()
     held = data.val.inputs(torch.arange(data.val.total))[:, -5:].numpy()

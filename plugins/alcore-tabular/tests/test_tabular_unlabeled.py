@@ -24,7 +24,7 @@ def without_labels(rows: Any, labeled: int) -> Any:
 
 def values(pool: Any) -> dict[int, Any]:
     """The labels by row of the file."""
-    return {int(pool.source_rows[one]): pool.answer(one)[1].item() for one in pool.labeled_ids.tolist()}
+    return {int(pool.source_rows[sample]): pool.answer(sample)[1].item() for sample in pool.labeled_ids.tolist()}
 
 
 def test_rows_without_a_label_are_samples_whose_label_is_not_known(rows, write) -> None:
@@ -184,9 +184,9 @@ def test_people_label_a_table_from_the_command_line(rows, write, tmp_path: Path,
         run_command(tmp_path, "ask", "mine", "--out", "todo.csv")
         with (tmp_path / "todo.csv").open(newline="") as file:
             asked = list(csv.DictReader(file))
-        for one in asked:
-            assert int(one["line"]) > labeled + 1
-            one["label"] = rows[int(one["row"]) + 1][2]
+        for row in asked:
+            assert int(row["line"]) > labeled + 1
+            row["label"] = rows[int(row["row"]) + 1][2]
         with (tmp_path / "done.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, asked[0])
             writer.writeheader()
@@ -195,4 +195,4 @@ def test_people_label_a_table_from_the_command_line(rows, write, tmp_path: Path,
         code = run_command(tmp_path, "resume", "mine", "--quiet").code
     assert code == 0
     shown = json.loads(run_command(tmp_path, "show", "mine", "--json").out)
-    assert [one["labeled"] for one in shown["steps"]][:3] == ([3, 3, 3] if labeled else [6, 3, 3])
+    assert [step["labeled"] for step in shown["steps"]][:3] == ([3, 3, 3] if labeled else [6, 3, 3])

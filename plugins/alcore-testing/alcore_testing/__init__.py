@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import pytest
 
-_CHECKING = "command contract drivers essence label learner loop metrology observer plain pool queues query stop watch"
+_CHECKING = "command contract drivers essence label label_ways learner loop metrology observer plain pool queues query"
+_CHECKING += " stop watch"
 pytest.register_assert_rewrite(*(f"alcore_testing.{name}" for name in _CHECKING.split()))
 
 from alcore_testing.command import Finished, run_command  # noqa: E402
@@ -24,6 +25,11 @@ from alcore_testing.drivers import ToyDriver, ask, build_driver, prepare  # noqa
 from alcore_testing.essence import differences, essence_of  # noqa: E402
 from alcore_testing.examples import run_examples  # noqa: E402
 from alcore_testing.label import LabelContract  # noqa: E402
+from alcore_testing.label_ways import (  # noqa: E402
+    ElsewhereLabelContract,
+    ImmediateLabelContract,
+    InProcessLabelContract,
+)
 from alcore_testing.learner import LearnerContract  # noqa: E402
 from alcore_testing.loop import TrainingLoopContract  # noqa: E402
 from alcore_testing.metrology import MetrologyContract  # noqa: E402
@@ -56,7 +62,10 @@ __all__ = [
     "CASES",
     "Case",
     "Contract",
+    "ElsewhereLabelContract",
     "Finished",
+    "ImmediateLabelContract",
+    "InProcessLabelContract",
     "LabelContract",
     "LearnerContract",
     "MetrologyContract",

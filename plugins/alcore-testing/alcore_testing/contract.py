@@ -67,14 +67,18 @@ class Contract:
         factory = self._factory()
         described = describe_factory(factory)
         assert described["summary"], f"{factory} has no docstring"
-        for one in parameters_of(factory)[0]:
-            assert one.hint is not Any, f"parameter {one.name} has no type hint, or one that can't be resolved"
-            assert one.doc, f"parameter {one.name} isn't in the docstring's section Parameters"
-            assert not one.required or one.name in self.required_parameters, f"parameter {one.name} has no default"
-            if not one.required and one.default is not None:
-                faults = validate(factory, {one.name: described_default(described, one.name)}, "it")[1]
-                faults = [fault for fault in faults if fault.startswith(f"it.{one.name} is ")]
-                assert not faults, f"the default of {one.name} can't stand in an experiment file: {faults}"
+        for parameter in parameters_of(factory)[0]:
+            assert parameter.hint is not Any, (
+                f"parameter {parameter.name} has no type hint, or one that can't be resolved"
+            )
+            assert parameter.doc, f"parameter {parameter.name} isn't in the docstring's section Parameters"
+            assert not parameter.required or parameter.name in self.required_parameters, (
+                f"parameter {parameter.name} has no default"
+            )
+            if not parameter.required and parameter.default is not None:
+                faults = validate(factory, {parameter.name: described_default(described, parameter.name)}, "it")[1]
+                faults = [fault for fault in faults if fault.startswith(f"it.{parameter.name} is ")]
+                assert not faults, f"the default of {parameter.name} can't stand in an experiment file: {faults}"
 
     @requires("name")
     def test_plugin_offers_what_make_returns(self) -> None:
@@ -100,12 +104,12 @@ class Contract:
 
 def _conditional_tests(cls: type) -> dict[str, tuple[Callable[..., Any], str]]:
     """Return the tests of a class and its bases that `requires` marked, but for those that it overrides."""
-    found: dict[str, tuple[Callable[..., Any], str]] = {}
+    inherited: dict[str, tuple[Callable[..., Any], str]] = {}
     for base in reversed(cls.__mro__[1:]):
-        found = {name: pair for name, pair in found.items() if not callable(vars(base).get(name))}
-        found |= vars(base).get("_conditional", {})
+        inherited = {name: pair for name, pair in inherited.items() if not callable(vars(base).get(name))}
+        inherited |= vars(base).get("_conditional", {})
     own = {name: (one, getattr(one, "_requires", None)) for name, one in vars(cls).items() if callable(one)}
-    kept = {name: pair for name, pair in found.items() if name not in own}
+    kept = {name: pair for name, pair in inherited.items() if name not in own}
     return kept | {name: (one, claim) for name, (one, claim) in own.items() if claim is not None}
 
 
@@ -125,14 +129,14 @@ class CaseContract(Contract):
 
     @classmethod
     def claims(cls, case: Case) -> bool:
-        """Tell whether it is claimed to work with this task and these outputs."""
-        known = case.task == "regression" or case.kind in cls.kinds
-        return case.outputs in cls.outputs and case.task in cls.tasks and known
+        """Return whether it is claimed to work with this task and these outputs."""
+        kind_is_claimed = case.task == "regression" or case.kind in cls.kinds
+        return case.outputs in cls.outputs and case.task in cls.tasks and kind_is_claimed
 
     @classmethod
     def case(cls) -> Case:
         """Return what most tests use: the first case that is claimed."""
-        claimed = [one for one in CASES if cls.claims(one)]
+        claimed = [case for case in CASES if cls.claims(case)]
         if not claimed:
             raise TypeError(f"{cls.__name__}: no case fits outputs={cls.outputs} and tasks={cls.tasks}.")
         return claimed[0]
@@ -140,4 +144,4 @@ class CaseContract(Contract):
 
 def described_default(described: dict[str, Any], name: str) -> Any:
     """Return the default of a parameter as an experiment file would hold it."""
-    return next(one["default"] for one in described["parameters"] if one["name"] == name)
+    return next(parameter["default"] for parameter in described["parameters"] if parameter["name"] == name)

@@ -18,6 +18,9 @@ from alcore_testing.toys import Case, ToyLabel, ToyQuery, toy_learner, toy_loop,
 STEPS, LATE = 7, 5
 """Of a run that is cut off late: how many steps it has, and in which it is cut off, so that slow changes show."""
 
+ROUNDS = 50
+"""How often a run may wait for labels."""
+
 
 class ToyDriver(Driver):
     """A Driver that can stand at a later step without a run.
@@ -26,9 +29,23 @@ class ToyDriver(Driver):
     ----------
     ahead : int
         How many steps it is ahead of what its run, if there is one, has done.
+    while_waiting : Callable or None
+        Called where a run waits for labels, which goes on then; None lets `run` return.
     """
 
     ahead = 0
+    while_waiting: Callable[[], None] | None = None
+
+    def run(self, *args: Any, **kwargs: Any) -> None:
+        """Do as `Driver.run` does; where the run waits, let what it waits for happen, and go on."""
+        super().run(*args, **kwargs)
+        for _ in range(ROUNDS if self.while_waiting else 0):
+            if self.end_reason is None or self.end_reason.kind.status != "waiting":
+                return
+            assert self.while_waiting is not None
+            self.while_waiting()
+            super().run(*args, **kwargs)
+        assert self.while_waiting is None, f"the run still waits, after {ROUNDS} rounds of work(): {self.stop_reason}"
 
     @property
     def active_learning_step_idx(self) -> int:
@@ -129,11 +146,11 @@ def ask(driver: Driver, *args: Any, **kwargs: Any) -> list[int]:
         When a strategy asked for something that can't be asked for: a sample that is labeled, was asked for
         before, or is not in the pool; or for more than its share.
     """
-    asked = [one.sample for one in driver.choose(*args, **kwargs)]
+    asked = [request.sample for request in driver.choose(*args, **kwargs)]
     refused = dict(driver.query_queue.dropped)
     assert not refused, f"asked for what can't be asked for: {refused}"
     assert None not in asked, "asked for a generated input, not for a sample"
-    return [one for one in asked if one is not None]
+    return [sample for sample in asked if sample is not None]
 
 
 class CutOff:
@@ -191,8 +208,8 @@ def assert_same_run(resumed: Driver, whole: Driver) -> None:
     weights and the states of all parts.
     """
     assert resumed.stop_reason == whole.stop_reason
-    found = differences(essence_of(resumed.log_dir), essence_of(whole.log_dir))
-    for file in [one.removeprefix("checkpoints: ") for one in found if one.startswith("checkpoints: ")][:1]:
+    lines = differences(essence_of(resumed.log_dir), essence_of(whole.log_dir))
+    for file in [line.removeprefix("checkpoints: ") for line in lines if line.startswith("checkpoints: ")][:1]:
         parts = checkpoint_differences(resumed.log_dir / "ckpt" / file, whole.log_dir / "ckpt" / file)
-        found.append(f"first of them, in {file}: {', '.join(parts[:10])}")
-    assert not found, "resumed, it differs from the run without a break in " + "; ".join(found)
+        lines.append(f"first of them, in {file}: {', '.join(parts[:10])}")
+    assert not lines, "resumed, it differs from the run without a break in " + "; ".join(lines)

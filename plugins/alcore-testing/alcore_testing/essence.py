@@ -30,30 +30,32 @@ def essence_of(folder: Path) -> dict[str, Any]:
         ``reason`` for which the run ended; the digests of ``checkpoints`` and ``exports``, by file.
     """
     run = Run(folder)
-    found: dict[str, Any] = dict(run.decisions())
-    found["requests"] = [row[:-1] for row in found["requests"]]
+    decisions: dict[str, Any] = dict(run.decisions())
+    decisions["requests"] = [row[:-1] for row in decisions["requests"]]
     exports = (path for path in folder.glob("*.json") if path.name != "driver_log.json")  # that one holds times
-    return found | {
+    return decisions | {
         "reason": run.meta().get("reason"),
-        "checkpoints": {one["file"]: _digest(folder / "ckpt" / one["file"]) for one in run.checkpoints()},
+        "checkpoints": {
+            checkpoint["file"]: _digest(folder / "ckpt" / checkpoint["file"]) for checkpoint in run.checkpoints()
+        },
         "exports": {path.name: _digest(path) for path in exports},
     }
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Name what differs between two results of `essence_of`; files one by one, rows by their first difference."""
-    found = []
+    lines = []
     for name in {**one, **other}:
         mine, theirs = one.get(name), other.get(name)
         if isinstance(mine, dict) and isinstance(theirs, dict):
-            found += [f"{name}: {file}" for file in {**mine, **theirs} if mine.get(file) != theirs.get(file)]
+            lines += [f"{name}: {file}" for file in {**mine, **theirs} if mine.get(file) != theirs.get(file)]
         elif isinstance(mine, list) and isinstance(theirs, list) and mine != theirs:
             place = next((at for at, pair in enumerate(zip(mine, theirs, strict=False)) if pair[0] != pair[1]), None)
             at = min(len(mine), len(theirs)) if place is None else place
-            found.append(f"{name}, row {at}: {mine[at : at + 1]}, not {theirs[at : at + 1]}")
+            lines.append(f"{name}, row {at}: {mine[at : at + 1]}, not {theirs[at : at + 1]}")
         elif mine != theirs:
-            found.append(f"{name}: {mine!r}, not {theirs!r}")
-    return found
+            lines.append(f"{name}: {mine!r}, not {theirs!r}")
+    return lines
 
 
 def checkpoint_differences(one: Path, other: Path) -> list[str]:
@@ -67,12 +69,12 @@ def _content(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     with safe_open(path, framework="pt") as file:
-        found = {name: text_of(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        texts = {name: text_of(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a mapping
         header = json.loads(next(iter(file.metadata().values())))["state"]
     for name, value in header.items():
         inside = value.items() if isinstance(value, dict) else [("", value)]
-        found |= {f"{name}.{key}".rstrip("."): json.dumps(part) for key, part in inside}
-    return found
+        texts |= {f"{name}.{key}".rstrip("."): json.dumps(part) for key, part in inside}
+    return texts
 
 
 def _digest(path: Path) -> str:

@@ -31,6 +31,9 @@ SAMPLES = (9, 2, 30, 17)
 class LabelContract(Contract):
     """What every label strategy promises: each request is answered once, and nothing that was paid for gets lost.
 
+    What it promises beyond that depends on the way by which it gets labels: inherit from `ImmediateLabelContract`,
+    `InProcessLabelContract` or `ElsewhereLabelContract`.
+
     Override ``make(**parameters)``, and say what is claimed: `name`, `one_by_one`, `batch`, `generated`, `idempotent`,
     `polls`.
     The requests are samples of `toy_pool`, or of the pool that ``pool()`` returns.
@@ -87,14 +90,18 @@ class LabelContract(Contract):
         given: dict[str, Any] = {"pool": self.pool(), "label": strategy or self.make(), "skip_training": True}
         return build_driver(folder, _Asks(list(ask)), **{"max_active_learning_steps": 2, **given, **settings})
 
+    def answer_all(self, strategy: Any, requests: Requests, answers: Answers) -> None:
+        """Let a strategy answer what was requested, outside of any run."""
+        strategy.label(requests, answers)
+
     def answers(self, folder: Path, strategy: Any, ask: Sequence[Any] = SAMPLES) -> tuple[list[Request], list[Any]]:
         """Return requests for these items and what a strategy answers, outside of any run."""
         driver = prepare(self.build(folder, ask=ask, strategy=strategy))
         requests, answers, unwritten = Requests(ask), Answers(len(ask)), Unwritten()
         made = list(requests.items)
-        unwritten.given("requested inputs", [one.item for one in made])
+        unwritten.given("requested inputs", [request.item for request in made])
         with untouched(driver, generators=False):
-            in_time(lambda: strategy.label(requests, answers))
+            in_time(lambda: self.answer_all(strategy, requests, answers))
         unwritten.check()
         assert requests.empty(), f"{requests.qsize()} requests were not taken"
         return made, answers.items
@@ -104,9 +111,11 @@ class LabelContract(Contract):
         driver = self.build(tmp_path)
         driver.run()
         run = Run(driver.log_dir)
-        assert [(one["sample"], one["state"]) for one in run.requests(0)] == [(one, "labeled") for one in SAMPLES]
-        assert {one["state"] for one in run.requests()} == {"labeled"}
-        assert [one["reason"] for one in run.refused()] == []
+        assert [(request["sample"], request["state"]) for request in run.requests(0)] == [
+            (sample, "labeled") for sample in SAMPLES
+        ]
+        assert {request["state"] for request in run.requests()} == {"labeled"}
+        assert [refusal["reason"] for refusal in run.refused()] == []
 
     def test_labels_belong_to_their_requests(self, tmp_path: Path) -> None:
         """Each label has the value of its own sample, in whatever order answers arrive."""
@@ -128,7 +137,7 @@ class LabelContract(Contract):
             driver.run()
             targets = [driver.train_datapool[place][1] for place in range(before, len(driver.train_datapool))]
             assert len(targets) > 1, f"{len(targets)} of {len(items)} requests got a label"
-            assert len({text_of(one) for one in targets}) > 1, (
+            assert len({text_of(target) for target in targets}) > 1, (
                 f"all {len(targets)} requests got the same label, {targets[0]}; where their labels are equal, override "
                 "pool() or generated_inputs(), and where it can give only one, say varies = False"
             )
@@ -137,11 +146,11 @@ class LabelContract(Contract):
         """Ids and `Label` name a request; everything else that is put is an answer, so there is one a request."""
         made, answers = self.answers(tmp_path, self.make())
         assert len(answers) == len(made)
-        known = {one.id for one in made} | {one.item for one in made}
+        names = {request.id for request in made} | {request.item for request in made}
         for answer in answers:
             if isinstance(answer, Label | Failed):
                 item = answer.item
-                assert (item.id if isinstance(item, Request) else item) in known
+                assert (item.id if isinstance(item, Request) else item) in names
             assert _content(answer), "an answer must be something that can be stored"
 
     def test_no_requests_give_no_answers(self, tmp_path: Path) -> None:
@@ -162,8 +171,8 @@ class LabelContract(Contract):
         driver.run()
         run = Run(driver.log_dir)
         middle = "labeled" if self.generated else "failed"
-        assert [one["state"] for one in run.requests()] == ["labeled", middle, "labeled"]
-        assert all(one["reason"].strip() for one in run.refused())
+        assert [request["state"] for request in run.requests()] == ["labeled", middle, "labeled"]
+        assert all(refusal["reason"].strip() for refusal in run.refused())
 
     def test_answers_are_not_held_back(self, tmp_path: Path) -> None:
         """Of many requests, one is answered before the last is taken; unless they are answered as a `batch`."""
@@ -174,7 +183,7 @@ class LabelContract(Contract):
         prepare(self.build(tmp_path, strategy=strategy))
         answers = Answers(len(SAMPLES * 10))
         requests = Requests(SAMPLES * 10, on_last=lambda: len(answers.items))
-        in_time(lambda: strategy.label(requests, answers))
+        in_time(lambda: self.answer_all(strategy, requests, answers))
         assert len(answers.items) == 40, f"{len(answers.items)} answers to 40 requests"
         assert requests.at_last, "all answers are held back until the last request is taken; say batch = True"
 
@@ -189,7 +198,7 @@ class LabelContract(Contract):
         driver = self.build(tmp_path, queue_cls=lambda: transport)
         with pytest.raises(ConnectionError, match="the line is dead"):
             driver.run()
-        states = [one["state"] for one in Run(driver.log_dir).requests()]
+        states = [request["state"] for request in Run(driver.log_dir).requests()]
         if self.one_by_one:
             assert states == ["labeled", "labeled", "open", "open"], "answers were held back, and are lost"
         assert Run(driver.log_dir).refused() == []
@@ -197,15 +206,15 @@ class LabelContract(Contract):
         resumed.restore(in_doubt="ask")
         resumed.run()
         run = Run(resumed.log_dir)
-        assert [one["state"] for one in run.requests(0)] == ["labeled"] * len(SAMPLES)
-        assert [one for one in run.refused() if "repeat" not in one["reason"]] == []
+        assert [request["state"] for request in run.requests(0)] == ["labeled"] * len(SAMPLES)
+        assert [refusal for refusal in run.refused() if "repeat" not in refusal["reason"]] == []
         assert set(SAMPLES) & set(resumed.train_datapool.unlabeled_indices().tolist()) == set()
 
     def test_arguments_of_the_run_are_accepted(self, tmp_path: Path) -> None:
         """A strategy is given those arguments of ``driver.run`` that it takes, and works whatever they are."""
         driver = self.build(tmp_path, max_active_learning_steps=1)
         driver.run(None, None, 7, unheard_of=2.0)
-        assert {one["state"] for one in Run(driver.log_dir).requests()} == {"labeled"}
+        assert {request["state"] for request in Run(driver.log_dir).requests()} == {"labeled"}
 
     def test_cost_is_finite_and_not_negative(self, tmp_path: Path) -> None:
         """If it has ``cost(item)``, that is a finite amount."""
@@ -230,7 +239,7 @@ class LabelContract(Contract):
         """
         strategy = self.make()
         assert getattr(strategy, "idempotent", False) or getattr(strategy, "labels_by_id", False)
-        first, again = (_by_request(*self.answers(tmp_path, one)) for one in (strategy, self.make()))
+        first, again = (_by_request(*self.answers(tmp_path, asked)) for asked in (strategy, self.make()))
         assert first == again, f"asked again, it answers {again}, not {first}"
 
     @requires("polls")
@@ -239,7 +248,7 @@ class LabelContract(Contract):
         strategy = self.make()
         assert strategy.poll("0" * 32) is None
         made, answers = self.answers(tmp_path, strategy)
-        given = {(one.item.id if isinstance(one.item, Request) else one.item): one for one in answers}
+        given = {(answer.item.id if isinstance(answer.item, Request) else answer.item): answer for answer in answers}
         for request in made:
             polled, answer = strategy.poll(request.id), given.get(request.id, given.get(request.item))
             value = polled.value if isinstance(polled, Label) else polled
@@ -249,19 +258,19 @@ class LabelContract(Contract):
 
 def _by_request(made: Sequence[Request], answers: Sequence[Any]) -> dict[str, str]:
     """Return answers as text, by the id of their request."""
-    known: dict[Any, str] = {one.item: one.id for one in made if isinstance(one.item, int)}
-    known |= {one.id: one.id for one in made}
-    found: dict[str, str] = {}
+    ids: dict[Any, str] = {request.item: request.id for request in made if isinstance(request.item, int)}
+    ids |= {request.id: request.id for request in made}
+    content_of: dict[str, str] = {}
     others: list[Any] = []
     for answer in answers:
         item = answer.item if isinstance(answer, Label | Failed) else answer
         key = item.id if isinstance(item, Request) else item
-        if isinstance(key, int | str) and key in known:
-            found[known[key]] = _content(answer)
+        if isinstance(key, int | str) and key in ids:
+            content_of[ids[key]] = _content(answer)
         else:
             others.append(answer)
-    left = (one.id for one in made if one.id not in found)
-    return dict(sorted([*found.items(), *zip(left, map(_content, others), strict=False)]))
+    left = (request.id for request in made if request.id not in content_of)
+    return dict(sorted([*content_of.items(), *zip(left, map(_content, others), strict=False)]))
 
 
 class Requests:
@@ -328,7 +337,7 @@ class Requests:
         return self.get()
 
     def empty(self) -> bool:
-        """Tell whether all requests were taken."""
+        """Return whether all requests were taken."""
         return not self.items
 
     def qsize(self) -> int:
@@ -347,6 +356,7 @@ class Answers:
 
     def __init__(self, requested: int = 0) -> None:
         self.items: list[Any] = []
+        self.handles: dict[str, str] = {}
         self._requested = requested
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
@@ -364,13 +374,14 @@ class Answers:
 
     def submitted(self, request: Request, handle: str) -> None:
         """Take in the handle of a job."""
+        self.handles[request.id] = handle
 
     def progress(self) -> LabelingProgress:
         """Return how many requests there are, and how many answers were delivered."""
         return LabelingProgress(self._requested, len(self.items))
 
     def empty(self) -> bool:
-        """Tell whether nothing was delivered."""
+        """Return whether nothing was delivered."""
         return not self.items
 
     def qsize(self) -> int:

@@ -115,7 +115,7 @@ class LearnerContract(Contract):
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     def test_what_it_is_given_is_not_written_to(self, dtype: torch.dtype) -> None:
         """Inputs, targets and earlier outputs come back to the bit: in eval and train mode, and of each step it has."""
-        for task in (one for one in TASKS if info_of(one, self.shape).task in self.tasks):
+        for task in (name for name in TASKS if info_of(name, self.shape).task in self.tasks):
             learner, pool, unwritten = self.made(task), pool_of(task, self.shape), Unwritten()
             learner = place_learner(learner, torch.device("cpu"), dtype)
             inputs, targets = pool.batch(torch.arange(16))

@@ -181,8 +181,8 @@ class TrainingLoopContract(Contract):
         with untouched(generators=False):
             self.train(problem, validation_dataloader=problem.held_out, validate_step_fn=problem.validate)
         assert {name: id(one) for name, one in problem.model.named_parameters()} == before
-        assert all(one.requires_grad for one in problem.model.parameters())
-        hooked = [one for one in problem.model.modules() if one._forward_hooks or one._forward_pre_hooks]
+        assert all(parameter.requires_grad for parameter in problem.model.parameters())
+        hooked = [module for module in problem.model.modules() if module._forward_hooks or module._forward_pre_hooks]
         assert not hooked, f"hooks are left behind on {hooked}"
         loss = problem.loss(problem.model, problem.batches[0])
         loss.backward()  # type: ignore[no-untyped-call]
@@ -240,7 +240,9 @@ class TrainingLoopContract(Contract):
                 return Run(cut.log_dir).checkpoints()
 
             def cut_off(model: Any, batch: Any) -> torch.Tensor:
-                if (LATE, "training", 1) in [(one["step"], one["phase"], one["epoch"]) for one in done()]:
+                if (LATE, "training", 1) in [
+                    (checkpoint["step"], checkpoint["phase"], checkpoint["epoch"]) for checkpoint in done()
+                ]:
                     cut.interrupt()  # in the second epoch of a late step
                 return toy_loss(model, batch)
 
@@ -249,7 +251,7 @@ class TrainingLoopContract(Contract):
             resumed = self._run_driver(tmp_path / "cut", run_id=cut.run_id, **settings)
             resumed.restore()
             resumed.run(toy_loss)
-        steps = [Run(one.log_dir).steps() for one in (whole, resumed)]
+        steps = [Run(driver.log_dir).steps() for driver in (whole, resumed)]
         for there, here in zip(*steps, strict=True):
             for name in ("epochs", "losses"):
                 assert same(here.get(name), there.get(name)), (
@@ -301,14 +303,16 @@ class Problem:
         if self.raises_at is not None and self.steps == self.raises_at[0]:
             raise self.raises_at[1]("as the test wants")
         self.seen.append(int(number))
-        self.modes.append((all(one.training for one in model.modules()), torch.is_grad_enabled()))
-        self.stale.append(any(one.grad is not None and bool(one.grad.any()) for one in model.parameters()))
+        self.modes.append((all(module.training for module in model.modules()), torch.is_grad_enabled()))
+        self.stale.append(
+            any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in model.parameters())
+        )
         return functional.mse_loss(model(inputs), inputs.sum(dim=1, keepdim=True))
 
     def validate(self, model: Any, batch: Any) -> torch.Tensor:
         """Return the loss of a held-out batch, and note what state it found."""
         inputs, _ = batch
-        self.validation_modes.append((any(one.training for one in model.modules()), torch.is_grad_enabled()))
+        self.validation_modes.append((any(module.training for module in model.modules()), torch.is_grad_enabled()))
         return functional.mse_loss(model(inputs), inputs.sum(dim=1, keepdim=True))
 
     def on_epoch_end(self, epoch: int, metrics: Any) -> None:

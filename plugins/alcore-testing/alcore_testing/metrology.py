@@ -122,7 +122,7 @@ class MetrologyContract(CaseContract):
 
     def _driver_in(self, folder: Path, case: Case, dtype: torch.dtype, on: str = "validation") -> ToyDriver:
         """Return a driver that measures on 24 samples, the whole pool or the labeled items, in a precision."""
-        pool, held_out = (_in(one, dtype) for one in (toy_pool(case), _validation(case)))
+        pool, held_out = (_in(data, dtype) for data in (toy_pool(case), _validation(case)))
         pool = _Measured.of(pool) if on == "pool" else pool
         return self.build(
             folder, case=case, pool=pool, validation=held_out if on == "validation" else None, dtype=dtype
@@ -134,11 +134,11 @@ class MetrologyContract(CaseContract):
         for validation in (None, _validation(self.case())):
             driver = self.build(tmp_path, pool=pool, validation=validation)
             driver.learner.head.train(mode=False)
-            digests = [one.digest() for one in (pool, validation) if one is not None]
+            digests = [data.digest() for data in (pool, validation) if data is not None]
             with untouched(driver):
                 prepare(driver)
                 measure(driver)
-            assert [one.digest() for one in (pool, validation) if one is not None] == digests, "it wrote to the data"
+            assert [data.digest() for data in (pool, validation) if data is not None] == digests, "it wrote to the data"
 
     @pytest.mark.parametrize("case", CASES, ids=str)
     def test_outputs_are_taken_or_refused(self, tmp_path: Path, case: Case) -> None:
@@ -220,7 +220,7 @@ def measure(driver: Driver, *args: Any, **kwargs: Any) -> list[Any]:
 def _in(pool: TensorPool, dtype: torch.dtype) -> TensorPool:
     """Return a pool of the same samples whose floating-point numbers are of this type."""
     ids = torch.arange(pool.total)
-    targets = torch.stack([pool.answer(one)[1] for one in ids.tolist()])
+    targets = torch.stack([pool.answer(sample)[1] for sample in ids.tolist()])
     targets = targets.to(dtype) if targets.is_floating_point() else targets
     return TensorPool(pool.inputs(ids).to(dtype), targets, labeled=pool.labeled_ids, info=pool.info)
 
@@ -248,7 +248,7 @@ class _Measured(TensorPool):
     def of(cls, pool: TensorPool) -> _Measured:
         """Return a pool of the same samples."""
         ids = torch.arange(pool.total)
-        everything = pool.inputs(ids), torch.stack([pool.answer(one)[1] for one in ids.tolist()])
+        everything = pool.inputs(ids), torch.stack([pool.answer(sample)[1] for sample in ids.tolist()])
         made = cls(*everything, labeled=pool.labeled_ids, info=pool.info)
         made.everything = everything
         return made

@@ -100,8 +100,8 @@ class ObserverContract(Contract):
                 driver = self.build(tmp_path / name, *observers)
                 driver.run(toy_loss)
             folders.append(driver.log_dir)
-        found = _differences(*folders)
-        assert not found, f"it changes what the run decides: {'; '.join(found)}"
+        lines = _differences(*folders)
+        assert not lines, f"it changes what the run decides: {'; '.join(lines)}"
 
     def test_hooks_leave_everything_as_it_was(self, tmp_path: Path) -> None:
         """No hook touches learner, pools, generators, the settings of torch, records, or what it is given."""
@@ -147,14 +147,14 @@ class ObserverContract(Contract):
             return self.build(folder, observers[-1], **settings)
 
         whole, resumed = whole_and_resumed(build, tmp_path, 1, Phase.LABELING, toy_loss)
-        found = _differences(resumed.log_dir, whole.log_dir)
-        assert not found, f"resumed, it differs from the run without a break in {'; '.join(found)}"
+        lines = _differences(resumed.log_dir, whole.log_dir)
+        assert not lines, f"resumed, it differs from the run without a break in {'; '.join(lines)}"
         for driver in (whole, resumed):
             log = (driver.log_dir / "console.log").read_text(encoding="utf-8")
             raised = [line for line in log.splitlines() if " raised in alcore_" in line]
             assert not raised, raised[0]
         if self.state_is_of_the_run and callable(getattr(observers[0], "state_dict", None)):
-            states = [dict(one.state_dict()) for one in (observers[0], observers[-1])]
+            states = [dict(observer.state_dict()) for observer in (observers[0], observers[-1])]
             assert same(*states), f"resumed, its state at the end is {states[1]!r:.200}, and {states[0]!r:.200} without"
 
     @pytest.mark.parametrize("interval", [1, 2], ids=["each step saved", "a step run again"])
@@ -200,8 +200,8 @@ class ObserverContract(Contract):
         monkeypatch.chdir(here)
         threads, handlers = set(threading.enumerate()), list(logging.getLogger().handlers)
         self.build(tmp_path / "runs", self.one()).run(toy_loss)
-        assert not list(here.iterdir()), f"it writes where the user stands: {[one.name for one in here.iterdir()]}"
-        left = [one.name for one in set(threading.enumerate()) - threads if one.is_alive()]
+        assert not list(here.iterdir()), f"it writes where the user stands: {[path.name for path in here.iterdir()]}"
+        left = [thread.name for thread in set(threading.enumerate()) - threads if thread.is_alive()]
         assert not left, f"threads go on after the run: {', '.join(left)}"
         assert logging.getLogger().handlers == handlers, "it leaves a handler on the root log"
 
@@ -243,13 +243,13 @@ def _watch_connections(monkeypatch: Any) -> list[Any]:
 
 def _differences(folder: Path, other: Path) -> list[str]:
     """Name what differs between two runs, except in the states of their observers."""
-    essences = [essence_of(one) for one in (folder, other)]
+    essences = [essence_of(run_folder) for run_folder in (folder, other)]
     files = [list(essence.pop("checkpoints")) for essence in essences]
-    found = differences(*essences) + ([] if files[0] == files[1] else [f"checkpoints: {files[0]}, not {files[1]}"])
+    lines = differences(*essences) + ([] if files[0] == files[1] else [f"checkpoints: {files[0]}, not {files[1]}"])
     for file in files[0]:
         names = checkpoint_differences(folder / "ckpt" / file, other / "ckpt" / file)
-        found += [f"{name} in {file}" for name in names if name.partition(".")[0] != "plugins"]
-    return found
+        lines += [f"{name} in {file}" for name in names if name.partition(".")[0] != "plugins"]
+    return lines
 
 
 def _seen(driver: Any, arguments: Mapping[str, Any]) -> str:

@@ -39,5 +39,5 @@ def text_of(value: Any) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are equal to the last bit, NaN included."""
+    """Return whether two values are equal to the last bit, NaN included."""
     return text_of(one) == text_of(other)

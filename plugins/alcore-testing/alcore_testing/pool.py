@@ -39,7 +39,7 @@ class PoolContract(Contract):
     choosable: ClassVar[bool] = True
     """It lists its unlabeled samples, and gives their inputs."""
     augments: ClassVar[bool] = False
-    """Labelled items are not the same each time."""
+    """Labeled items are not the same each time."""
 
     def make(self, *args: Any, **parameters: Any) -> Any:
         """Return a fresh pool, always the same one."""
@@ -162,9 +162,9 @@ class PoolContract(Contract):
         together = tensors_of(pool.inputs(ids))
         for place, sample in enumerate(ids):
             alone = tensors_of(pool.inputs(sample[None]))
-            assert [len(one) for one in alone] == [1] * len(together)
+            assert [len(tensor) for tensor in alone] == [1] * len(together)
             assert all(torch.equal(one[place], lone[0]) for one, lone in zip(together, alone, strict=True))
-        assert all(len(one) == 0 for one in tensors_of(pool.inputs(ids[:0]))), "no ids, no rows"
+        assert all(len(tensor) == 0 for tensor in tensors_of(pool.inputs(ids[:0]))), "no ids, no rows"
 
     @requires("choosable")
     def test_inputs_are_copies_and_never_augmented(self) -> None:
@@ -173,9 +173,9 @@ class PoolContract(Contract):
         ids = _ids(pool)[:5]
         with untouched():
             first = tensors_of(pool.inputs(ids))
-            kept = [one.clone() for one in first]
-            for one in first:
-                one.zero_()
+            kept = [tensor.clone() for tensor in first]
+            for tensor in first:
+                tensor.zero_()
             again = tensors_of(pool.inputs(ids))
         assert all(torch.equal(one, other) for one, other in zip(kept, again, strict=True))
 

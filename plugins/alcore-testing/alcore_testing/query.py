@@ -126,7 +126,7 @@ class QueryPicks(QueryBase):
 
     def test_only_candidate_is_picked(self, tmp_path: Path) -> None:
         """The only candidate is asked for."""
-        pool = self.pool(self.case(), labeled=[one for one in range(40) if one != 11])
+        pool = self.pool(self.case(), labeled=[sample for sample in range(40) if sample != 11])
         assert ask(prepare(self.build(tmp_path, pool=pool))) == [11]
 
     def test_max_samples_of_zero_gives_no_picks(self, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ class QueryPending(QueryBase):
     """What a strategy avoids within a batch, it avoids between batches: for those that are told what is pending."""
 
     def test_pending_samples_count_as_chosen(self, tmp_path: Path) -> None:
-        """Of twins both of which no batch holds, it doesn't ask for one while the label of the other is outstanding."""
+        """A duplicate of a pending sample is not requested."""
         if not self._avoids_twins(tmp_path):
             return
         for seed in self._seeds():
@@ -238,7 +238,7 @@ class QueryPending(QueryBase):
         for seed in self._seeds():
             would = ask(self._with_copies(tmp_path, seed, [], read))
             picks = ask(self._with_copies(tmp_path, seed, would, read))
-            again = [one for one in picks if one in would]
+            again = [sample for sample in picks if sample in would]
             assert not avoids_twins or not again, (
                 f"it asked for sample {again[0]}, a copy of which was asked for in the step before, and is still to be "
                 "labeled"
@@ -273,12 +273,12 @@ class QueryPending(QueryBase):
         return driver
 
     def _avoids_twins(self, folder: Path) -> bool:
-        """Tell whether it is told what is pending, and no batch holds twins."""
+        """Return whether it is told what is pending, and no batch holds twins."""
         strategy = self.make(max_samples=1)
         if not isinstance(strategy, SetQuery) or not strategy.takes_pending:
             return False
         batches = (ask(self._twins(folder, seed, 6)) for seed in self._seeds())
-        return all(len({one % _TWINS for one in batch}) == len(batch) for batch in batches)
+        return all(len({sample % _TWINS for sample in batch}) == len(batch) for batch in batches)
 
     def _seeds(self) -> Any:
         return _SEEDS if self.seeded else _SEEDS[:1]
@@ -286,7 +286,7 @@ class QueryPending(QueryBase):
     def _twins(self, folder: Path, seed: int, *max_samples: int) -> ToyDriver:
         rows = torch.randn(_TWINS, FEATURES, generator=torch.Generator().manual_seed(3)) * 2
         pool = self.pool(self.case(), inputs=torch.cat([rows, rows]), labeled=_LABELED_TWINS)
-        strategies = [self.make(max_samples=one) for one in max_samples]
+        strategies = [self.make(max_samples=most) for most in max_samples]
         return prepare(self.build(folder, *strategies, pool=pool, seed=seed))
 
 
@@ -316,13 +316,13 @@ class QueryOracle(QueryBase):
                     twin.position.phase = Phase.QUERY
                     expected = self.oracle(twin, candidates_of(twin), asked)
                     twin.position.phase = None
-                    chosen = [int(one.request.item) for one in asked]
+                    chosen = [int(request.request.item) for request in asked]
                     assert len(set(chosen)) == _ORACLE_PICKS, f"with {case} it asked for {chosen}"
                     if expected is not None:
                         assert chosen == list(expected), f"with {case} it asked for {chosen}, not for {expected}"
                     ask_for(twin, chosen)
-                    for one in (driver, twin):
-                        next_step(one, chosen, label=place != 0)
+                    for each in (driver, twin):
+                        next_step(each, chosen, label=place != 0)
 
     def _driver_in(self, folder: Path, case: Case, dtype: torch.dtype) -> ToyDriver:
         strategy, pool = self.make(max_samples=_ORACLE_PICKS), self.pool_in(case, dtype, samples=_ORACLE_SAMPLES)
@@ -351,7 +351,7 @@ class QueryOutputs(QueryBase):
             driver = prepare(self.build(tmp_path, case=case, pool=self.pool(case, scale=scale)))
             asked = ask(driver)
             assert len(asked) == len(set(asked)) == 5, f"with {case}"
-            scores = [one.score for one in driver.query_queue.asked if one.score is not None]
+            scores = [request.score for request in driver.query_queue.asked if request.score is not None]
             assert all(score == score for score in scores), f"NaN among the scores with {case}: {scores}"
 
     def test_nan_outputs_are_refused_by_sample_id(self, tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ class QueryOutputs(QueryBase):
         driver = prepare(self.build(tmp_path))
         probed = candidates_of(driver)[:2]
         asked = ask(driver)
-        bad = next(one for one in asked if one not in probed)
+        bad = next(sample for sample in asked if sample not in probed)
         inputs = self.pool(self.case()).inputs(torch.arange(40))
         inputs[bad] = torch.nan
         broken = prepare(self.build(tmp_path, pool=self.pool(self.case(), inputs=inputs)))
@@ -474,11 +474,11 @@ class QueryRuns(QueryBase):
             driver.ahead = step
             by_step.append(ask(driver))
         for what, others in (("seed", by_seed), ("step", by_step)):
-            differ = any(sorted(one) != sorted(first) for one in others)
+            differ = any(sorted(picks) != sorted(first) for picks in others)
             if self.seeded:
                 assert differ, f"the picks don't depend on the {what}, and seeded says so; draw from self.generator()"
             else:
-                assert all(one == first for one in others), f"the picks depend on the {what}; say seeded = True"
+                assert all(picks == first for picks in others), f"the picks depend on the {what}; say seeded = True"
 
     def test_restored_state_continues_the_same_way(self, tmp_path: Path) -> None:
         """Its ``state_dict`` gives a fresh object the same next picks; without one it has nothing to remember.
@@ -543,7 +543,7 @@ class QueryContract(QueryPicks, QueryPending, QueryOracle, QueryOutputs, QueryEf
 
 def candidates_of(driver: RunContext) -> list[int]:
     """Return the ids that may be asked for now."""
-    return [one for ids in driver.candidates() for one in ids.tolist()]
+    return [sample for ids in driver.candidates() for sample in ids.tolist()]
 
 
 def next_step(driver: ToyDriver, asked: list[int], *, label: bool = True) -> None:
@@ -584,8 +584,8 @@ class _Noted:
 
 
 def _assert_no_twins(first: list[int], then: list[int], words: str) -> None:
-    counts = collections.Counter(one % _TWINS for one in [*first, *then])
-    twins = [one for one in then if counts[one % _TWINS] > 1]
+    counts = collections.Counter(sample % _TWINS for sample in [*first, *then])
+    twins = [sample for sample in then if counts[sample % _TWINS] > 1]
     assert not twins, f"it asked for sample {twins[0]}, whose twin was asked for {words}"
 
 
@@ -695,7 +695,7 @@ def _with_answers(pool: Any, wrong: bool) -> TensorPool | None:
     if not isinstance(pool, TensorPool) or not pool.knows_answers:
         return None
     ids = torch.arange(pool.total)
-    targets = torch.stack([pool.answer(one)[1] for one in ids.tolist()])
+    targets = torch.stack([pool.answer(sample)[1] for sample in ids.tolist()])
     if wrong:
         hidden = ids[~torch.isin(ids, pool.labeled_ids)]
         order = torch.randperm(len(hidden), generator=torch.Generator().manual_seed(7))

@@ -41,7 +41,7 @@ class QueueContract(Contract):
         queue, items = self.make(), [7, 3, 11, 0, *range(100, 600)]
         in_time(lambda: [queue.put(item) for item in items])
         taken = in_time(lambda: [queue.get() for _ in items])
-        assert all(type(one) is int for one in taken)
+        assert all(type(item) is int for item in taken)
         assert sorted(taken) == sorted(items)
         expected = {"fifo": items, "lifo": items[::-1], "lowest": sorted(items)}
         assert taken == expected.get(self.order, taken)
@@ -83,7 +83,7 @@ class QueueContract(Contract):
             thread.start()
         for thread in threads:
             thread.join(PATIENCE)
-        errors = [one for one in taken if not isinstance(one, int)]
+        errors = [item for item in taken if not isinstance(item, int)]
         assert not errors, f"an item was put, and get raised {errors[0]!r}"
         assert sorted(taken) == list(range(200))
 
@@ -91,7 +91,7 @@ class QueueContract(Contract):
         """Every request of a run reaches the label strategy."""
         driver = build_driver(tmp_path, queue_cls=self.make, max_active_learning_steps=2)
         in_time(lambda: driver.run(toy_loss))
-        assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labeled"] * 6
+        assert [request["state"] for request in Run(driver.log_dir).requests()] == ["labeled"] * 6
 
 
 def in_time(work: Callable[[], Any]) -> Any:

@@ -93,7 +93,7 @@ class StopCriterionContract(Contract):
         watcher = _Watcher(self.one())
         self.build(tmp_path, watcher).run(toy_loss)
         assert len(watcher.answers) == STEPS
-        assert all(one is None for one in watcher.answers)
+        assert all(answer is None for answer in watcher.answers)
 
     def test_run_without_metrology_goes_on_or_is_refused(self, tmp_path: Path) -> None:
         """Without metrology it works, or says what it needs; it doesn't break."""
@@ -119,7 +119,7 @@ class StopCriterionContract(Contract):
         step, last = 1, 1
         while step <= last:
             whole, resumed = whole_and_resumed(build, tmp_path / str(step), step, Phase.TRAINING, toy_loss)
-            last, end = (one.active_learning_step_idx - 1 for one in (whole, resumed))
+            last, end = (driver.active_learning_step_idx - 1 for driver in (whole, resumed))
             assert (end, resumed.stop_reason) == (last, whole.stop_reason), (
                 f"interrupted before step {step}, the run ends in step {end}: {resumed.stop_reason}; without a break "
                 f"in step {last}: {whole.stop_reason}. What it gathers over steps belongs in state_dict"
@@ -149,4 +149,4 @@ class _Watcher:
 
     @staticmethod
     def _asked(driver: Driver) -> Any:
-        return text_of([one.records for one in driver.metrology_strategies]), driver.query_queue.qsize()
+        return text_of([strategy.records for strategy in driver.metrology_strategies]), driver.query_queue.qsize()

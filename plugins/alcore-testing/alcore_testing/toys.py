@@ -110,9 +110,9 @@ def toy_pool(
     targets = classes
     if case.task == "regression":
         targets = inputs @ torch.tensor([1.0, -0.5, 0.25, 0.0], dtype=inputs.dtype) + 0.1
-    known = [one for one in (LABELED if labeled is None else labeled) if one < len(inputs)]
+    labeled_ids = [sample for sample in (LABELED if labeled is None else labeled) if sample < len(inputs)]
     info = DataInfo(case.task, case.classes, FEATURES, (FEATURES,))
-    return TensorPool(inputs * scale, targets, labeled=known, info=info)
+    return TensorPool(inputs * scale, targets, labeled=labeled_ids, info=info)
 
 
 class _BatchNorm(torch.nn.BatchNorm1d):
@@ -138,7 +138,7 @@ class ToyLearner(torch.nn.Module):
         super().__init__()
         self.case = find_case(case)
         self.outputs = self.case.kind
-        numbers = math.prod(MEMBERS if one == "K" else 1 if one == "B" else int(one) for one in self.case.shape)
+        numbers = math.prod(MEMBERS if axis == "K" else 1 if axis == "B" else int(axis) for axis in self.case.shape)
         self.body = torch.nn.Sequential(
             torch.nn.Linear(FEATURES, 8), _BatchNorm(8), torch.nn.SiLU(), torch.nn.Dropout(0.3)
         )
@@ -147,7 +147,7 @@ class ToyLearner(torch.nn.Module):
     def forward(self, inputs: torch.Tensor) -> Any:
         """Map inputs, shape (B, 4), to outputs of the shape of its case."""
         flat = self.head(self.body(inputs.reshape(len(inputs), -1)))
-        rest = [MEMBERS if one == "K" else int(one) for one in self.case.shape if one != "B"]
+        rest = [MEMBERS if axis == "K" else int(axis) for axis in self.case.shape if axis != "B"]
         outputs = flat.reshape(len(inputs), *rest)
         if self.case.shape[0] == "K":
             outputs = outputs.movedim(1, 0)
@@ -236,7 +236,7 @@ class ToyMetrology(BaseMetrology):
         """Measure on every sample of the pool to choose from."""
         pool = self.driver.choice_pool
         ids = torch.arange(pool.total)
-        targets = torch.stack([pool.answer(one)[1] for one in ids.tolist()])
+        targets = torch.stack([pool.answer(sample)[1] for sample in ids.tolist()])
         outputs = self.driver.infer(pool.inputs(ids))
         if targets.is_floating_point():
             error = float((outputs.reshape(len(ids)) - targets).square().mean())

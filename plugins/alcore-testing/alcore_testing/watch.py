@@ -73,11 +73,11 @@ class Unwritten:
         value
             A tensor, an array, or containers of these; anything else in it is passed over.
         """
-        for one in tree_leaves(value):
-            if isinstance(one, torch.Tensor):
-                self._given.append((what, one, one.detach().clone(), _version(one)))
-            elif isinstance(one, np.ndarray):
-                self._given.append((what, one, one.copy(), 0))
+        for leaf in tree_leaves(value):
+            if isinstance(leaf, torch.Tensor):
+                self._given.append((what, leaf, leaf.detach().clone(), _version(leaf)))
+            elif isinstance(leaf, np.ndarray):
+                self._given.append((what, leaf, leaf.copy(), 0))
         return value
 
     def check(self) -> None:
@@ -111,7 +111,7 @@ class Unwritten:
     def _follow_each(self, owner: Any, name: str, what: str) -> None:
         """Remember each thing that a method of an object yields."""
         method = getattr(owner, name)
-        setattr(owner, name, lambda *args, **kwargs: (self.given(what, one) for one in method(*args, **kwargs)))
+        setattr(owner, name, lambda *args, **kwargs: (self.given(what, yielded) for yielded in method(*args, **kwargs)))
 
 
 _OF_POOLS = {
@@ -237,11 +237,13 @@ class peak_memory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: 
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count what it made."""
-        given = {one.untyped_storage()._cdata for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)}
+        given = {
+            leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
+        }
         result = func(*args, **(kwargs or {}))
-        for one in tree_leaves(result):
-            if isinstance(one, torch.Tensor) and one.untyped_storage()._cdata not in given:
-                self._count(one.untyped_storage())
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata not in given:
+                self._count(leaf.untyped_storage())
         self.tensors = max(self.tensors, self._alive)
         return result
 

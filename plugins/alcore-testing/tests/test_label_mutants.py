@@ -176,7 +176,7 @@ class ForgetsTheLast(Mutant):
 
 
 class AnswersWhatNobodyAsked(Mutant):
-    """The neighbour of each sample is labelled too."""
+    """The neighbor of each sample is labeled too."""
 
     test, words = "test_each_request_is_answered_once", "nobody asked for it"
 

@@ -114,8 +114,8 @@ class IsNaN(Mutant):
         return super().forward(inputs) / 0 * 0
 
 
-class NormalisesTheBatch(Mutant):
-    """In eval mode as well, inputs are centred by the mean of their batch."""
+class NormalizesTheBatch(Mutant):
+    """In eval mode as well, inputs are centered by the mean of their batch."""
 
     test, words = "test_outputs_do_not_depend_on_other_samples", "not close"
 

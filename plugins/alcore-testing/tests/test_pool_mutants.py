@@ -151,7 +151,7 @@ class InsertsInFront(Mutant):
 
 
 class StillListsIt(Mutant):
-    """A sample that was appended is still unlabelled."""
+    """A sample that was appended is still unlabeled."""
 
     test, words = "test_appended_sample_is_labeled", "assert"
 
@@ -162,7 +162,7 @@ class StillListsIt(Mutant):
 
 
 class DigestsInputsAlone(Mutant):
-    """What is labelled makes no difference to its digest."""
+    """What is labeled makes no difference to its digest."""
 
     test, words = "test_appended_sample_is_labeled", "assert"
 
@@ -171,7 +171,7 @@ class DigestsInputsAlone(Mutant):
 
 
 class TakesASampleTwice(Mutant):
-    """A sample that is labelled already is appended again."""
+    """A sample that is labeled already is appended again."""
 
     test, words = "test_refused_append_changes_nothing", "DID NOT RAISE"
 
@@ -192,7 +192,7 @@ class CountsFromTheEnd(Mutant):
 
 
 class ListsIdsInAnyOrder(Mutant):
-    """Unlabelled ids come in the order of a set."""
+    """Unlabeled ids come in the order of a set."""
 
     test, words = "test_unlabeled_ids_ascend", "assert"
 
@@ -218,8 +218,8 @@ class SortsTheIds(Mutant):
         return super().inputs(torch.unique(ids))
 
 
-class StandardisesTheBatch(Mutant):
-    """Inputs are centred by what they are asked for with."""
+class StandardizesTheBatch(Mutant):
+    """Inputs are centered by what they are asked for with."""
 
     test, words = "test_inputs_are_one_row_an_id", "assert"
 
@@ -354,7 +354,7 @@ class IsMeasuredOnNothing(Mutant):
 
 
 class RemembersOtherRuns(Mutant):
-    """What other objects were labelled with is labelled here too."""
+    """What other objects were labeled with is labeled here too."""
 
     test, words = "test_resumed_run_equals_uninterrupted_run", "it differs from the run without a break"
     appended = itertools.count()

@@ -221,7 +221,7 @@ class LoadsThePool(Mutant):
 
 
 class WritesToFeatures(Central):
-    """Features are centred in place, and the next strategy is given them so."""
+    """Features are centered in place, and the next strategy is given them so."""
 
     test, words = "test_what_it_is_given_is_not_written_to", "it wrote to the features and outputs of"
 

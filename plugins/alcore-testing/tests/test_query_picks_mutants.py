@@ -43,8 +43,8 @@ class AsksTwice(Mutant):
         return [*found[:-1], *found[:1]]
 
 
-class AsksForLabelled(Mutant):
-    """It looks at all samples, labelled or not."""
+class AsksForLabeled(Mutant):
+    """It looks at all samples, labeled or not."""
 
     test, words = "test_rounds_empty_the_pool", "not an unlabeled sample"
 
@@ -209,7 +209,7 @@ class BreaksTiesBackwards(Mutant):
 
 
 class NeedsALabelInSecret(Mutant):
-    """It looks at the labelled samples, and there may be none."""
+    """It looks at the labeled samples, and there may be none."""
 
     test, words = "test_pool_without_labels_gives_picks_or_is_refused", "Error"
 

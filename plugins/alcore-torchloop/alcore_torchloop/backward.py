@@ -2,7 +2,7 @@
 
 For a small model the overhead is a quarter of forward and backward together: checks for nested and symbolic shapes, and
 a context for other threads, which a backward on a CPU doesn't use. Here torch's engine is called with the same
-arguments, so that gradients are the same. A trial call tells whether the engine of this torch version can be used.
+arguments, so that gradients are the same. A trial call shows whether the engine of this torch version can be used.
 """
 
 from __future__ import annotations

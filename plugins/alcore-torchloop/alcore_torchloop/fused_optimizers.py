@@ -33,7 +33,7 @@ class Ready(NamedTuple):
 
 
 def is_untouched(optimizer: torch.optim.Optimizer) -> bool:
-    """Tell whether an optimizer steps by its class's own step, with no hook."""
+    """Return whether an optimizer steps by its class's own step, with no hook."""
     hooks = _hooks_of(optimizer)
     return hooks is not None and not any(hooks) and _has_own_step(optimizer)
 

@@ -38,7 +38,7 @@ class Dependencies(NamedTuple):
     values: list[Any]
 
     def same(self, other: Dependencies | None) -> bool:
-        """Tell whether nothing changed."""
+        """Return whether nothing changed."""
         return (
             other is not None
             and self.values == other.values

@@ -337,7 +337,7 @@ def _nothing_to_train(learner: Any) -> UsageError:
 
 
 def _same(own: Any, given: Any) -> bool:
-    """Tell whether two devices, or two dtypes, are the same; a device without a number is any of its kind."""
+    """Return whether two devices, or two dtypes, are the same; a device without a number is any of its kind."""
     if isinstance(own, torch.device):
         given = torch.device(given)
         return own.type == given.type and (own.index is None or given.index is None or own.index == given.index)

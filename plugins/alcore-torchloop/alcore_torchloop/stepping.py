@@ -83,7 +83,7 @@ class Stepper:
         return self.gathered == self._accumulate and self.step()
 
     def can_be_recorded(self) -> bool:
-        """Tell whether a step runs on the device alone, so that it can be part of a graph.
+        """Return whether a step runs on the device alone, so that it can be part of a graph.
 
         It does not if windows or the scaler decide on the host whether to step, or if there are hooks to call. Of
         torch's optimizers, those whose groups are all ``capturable`` keep their counters on the device, and SGD has

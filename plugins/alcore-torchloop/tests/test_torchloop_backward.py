@@ -51,7 +51,7 @@ def test_gradients_are_the_same_to_the_bit(calls: Calls, kind: str, dtype: torch
         model.zero_grad()
         for _ in range(2):  # gradients add up
             go(model(inputs).square().mean())
-        results.append([one.grad for one in model.parameters()])
+        results.append([parameter.grad for parameter in model.parameters()])
     assert all(map(torch.equal, *results))
     assert calls.count == 2
 

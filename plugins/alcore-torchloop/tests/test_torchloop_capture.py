@@ -37,7 +37,7 @@ def assert_same(one, other):
 def test_a_training_step_is_the_whole_step(clip, use_graphs):
     model, batches = problem()
     twin = copy.deepcopy(model)
-    optimizer, other = (torch.optim.Adam(one.parameters(), lr=0.05) for one in (model, twin))
+    optimizer, other = (torch.optim.Adam(module.parameters(), lr=0.05) for module in (model, twin))
     step = StaticCaptureTraining(
         model=model, optim=optimizer, use_graphs=use_graphs, cuda_graph_warmup=2, gradient_clip_norm=clip
     )(loss_of)
@@ -184,7 +184,7 @@ def test_gradients_of_scaled_losses_are_clipped_as_they_are():
         )
         for one, amp in ((model, True), (twin, False))
     ]
-    before = [one.detach().clone() for one in model.parameters()]
+    before = [parameter.detach().clone() for parameter in model.parameters()]
 
     def moved(one):
         return float(torch.stack([(p - then).norm() for p, then in zip(one.parameters(), before, strict=True)]).norm())

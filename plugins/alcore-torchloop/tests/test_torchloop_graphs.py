@@ -115,7 +115,7 @@ def test_shapes_without_end_run_eagerly(tapes: Any) -> None:
 def test_the_optimizer_is_inside_where_it_does_nothing_on_the_host(tapes: Any, optimizer: Any) -> None:
     """One batch is one step of it, inside or outside: Adam's counter is what it says."""
     model, optim, _ = trained(True, optimizer, EVEN)
-    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     written = {
         one.untyped_storage().data_ptr()
         for operation, args, *_ in tapes.tapes[0].operations
@@ -182,7 +182,7 @@ def test_layers_that_are_frozen_between_epochs_stay_as_they_are(tapes: Any) -> N
             on_epoch_end=lambda epoch, metrics, model=model: model[0].requires_grad_(epoch != 1),
         )  # fmt: skip
         results.append(model.state_dict())
-    assert all(torch.equal(*pair) for pair in zip(*(one.values() for one in results), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(*(result.values() for result in results), strict=True))
     assert len(tapes.tapes) == 3
 
 
@@ -379,8 +379,8 @@ def test_a_decorated_step(tapes: Any, optimizer: Any, clip: float | None) -> Non
     plain = StaticCaptureTraining(twin, other, use_graphs=False, gradient_clip_norm=clip)(step_of)
     for number, batch in enumerate([*EVEN, *RAGGED, *EVEN]):
         if number == 8:  # as after a restore: everything in new memory
-            for one in (optim, other):
-                one.load_state_dict(copy.deepcopy(one.state_dict()))
+            for each in (optim, other):
+                each.load_state_dict(copy.deepcopy(each.state_dict()))
         if number == 10:
             optim.param_groups[0]["lr"] = other.param_groups[0]["lr"] = 0.5
         assert torch.equal(step(model, batch), plain(twin, batch))

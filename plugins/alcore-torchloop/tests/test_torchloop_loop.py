@@ -124,13 +124,13 @@ def test_a_scheduler_that_watches_the_loss(validate):
     model, batches, held_out = problem()
     twin = copy.deepcopy(model)
     optimizer, other = torch.optim.SGD(model.parameters(), lr=0.5), torch.optim.SGD(twin.parameters(), lr=0.5)
-    scheduler, watch = (ReduceLROnPlateau(one, patience=0, threshold=0.2, factor=0.5) for one in (optimizer, other))
+    scheduler, watch = (ReduceLROnPlateau(optim, patience=0, threshold=0.2, factor=0.5) for optim in (optimizer, other))
     DefaultTrainingLoop()(
         model, optimizer, batches, 8, held_out if validate else None, loss_of, loss_of, lr_scheduler=scheduler
     )
     told = by_hand(twin, other, batches, 8, each_epoch=watch, validation=held_out if validate else None)
     assert scheduler.best == watch.best
-    assert scheduler.best in [one["validation_loss" if validate else "loss"] for one in told]
+    assert scheduler.best in [figures["validation_loss" if validate else "loss"] for figures in told]
     assert optimizer.param_groups[0]["lr"] == other.param_groups[0]["lr"] < 0.5
     assert same(model, twin)
 
@@ -219,7 +219,7 @@ def test_validation_is_in_eval_mode_without_gradients():
         ),
     )  # fmt: skip
     assert seen == [(False, False, False, False)] * 4
-    assert [one["validation_loss"] for one in told] == [1.5, 3.5]
+    assert [figures["validation_loss"] for figures in told] == [1.5, 3.5]
     assert all(module.training for module in model.modules())
     assert statistics == [4, 8]  # validation batches left no trace in the running statistics
 
@@ -243,7 +243,7 @@ def test_a_validation_step_may_return_nothing():
         model, torch.optim.SGD(model.parameters(), lr=0.1), batches, 1, held_out, loss_of, lambda model, batch: None,
         on_epoch_end=lambda epoch, metrics: told.append(dict(metrics)),
     )  # fmt: skip
-    assert [list(one) for one in told] == [["loss"]]
+    assert [list(figures) for figures in told] == [["loss"]]
 
 
 # -- what it calls -----------------------------------------------------------------------------------------------------

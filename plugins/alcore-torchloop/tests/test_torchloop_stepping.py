@@ -39,7 +39,7 @@ def step_of(model: Any, batch: Any) -> torch.Tensor:
 def trained(loop: DefaultTrainingLoop, optimizer: Any, epochs: int = 3, batches: Any = BATCHES, **more: Any) -> Any:
     model = net()
     loop(model, optimizer(model.parameters()), batches, epochs, train_step_fn=step_of, **more)
-    return [one.detach().clone() for one in model.parameters()]
+    return [parameter.detach().clone() for parameter in model.parameters()]
 
 
 def by_hand(
@@ -58,7 +58,7 @@ def by_hand(
             if norm is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), norm)
             optim.step()
-    return [one.detach().clone() for one in model.parameters()]
+    return [parameter.detach().clone() for parameter in model.parameters()]
 
 
 def sgd(**options: Any) -> Any:
@@ -91,7 +91,7 @@ def test_a_scheduler_is_told_of_direct_steps(recwarn: pytest.WarningsRecorder) -
     scheduler = torch.optim.lr_scheduler.StepLR(optim, 1, gamma=0.1)
     DefaultTrainingLoop()(model, optim, BATCHES, 2, train_step_fn=step_of, lr_scheduler=scheduler)
     assert optim.param_groups[0]["lr"] == pytest.approx(0.0005)
-    assert not [one for one in recwarn if "lr_scheduler" in str(one.message)]
+    assert not [warning for warning in recwarn if "lr_scheduler" in str(warning.message)]
 
 
 @pytest.mark.parametrize("options", [{"accumulate": 2}, {"accumulate": 3}, {"accumulate": 7}, {"accumulate": 50}])
@@ -130,10 +130,10 @@ def test_mixed_precision_computes_in_it_and_keeps_weights_whole(amp: str) -> Non
         return LOSS(outputs.float(), batch[1])
 
     model = net()
-    before = [one.detach().clone() for one in model.parameters()]
+    before = [parameter.detach().clone() for parameter in model.parameters()]
     DefaultTrainingLoop(amp=amp)(model, sgd(lr=0.01)(model.parameters()), BATCHES, 3, train_step_fn=watching)
     assert seen == {torch.bfloat16 if amp == "bf16" else torch.float16}
-    assert all(one.dtype == torch.float32 for one in model.parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     for ours, theirs, start in zip(model.parameters(), by_hand(sgd(lr=0.01)), before, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.1)
         assert not torch.equal(ours, start)
@@ -154,7 +154,7 @@ def test_a_step_that_fp16_skips_does_not_count_as_divergence() -> None:
         on_epoch_end=lambda epoch, metrics: losses.append(metrics["loss"]),
     )  # fmt: skip
     assert all(map(torch.isfinite, map(torch.tensor, losses)))
-    assert all(bool(torch.isfinite(one).all()) for one in model.parameters())
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
     with pytest.raises(DivergedError):
         trained(DefaultTrainingLoop(amp="fp16"), sgd(), batches=[(BATCHES[0][0] * float("inf"), BATCHES[0][1])])
     poison.update(at=2, seen=0)
@@ -255,7 +255,7 @@ def test_interrupted_at_any_batch_and_resumed_equals_uninterrupted(name: str, tm
         if resume:
             driver.restore()
         driver.run(train_step_fn=step)
-        return [one.detach().clone() for one in driver.learner.parameters()], seen
+        return [parameter.detach().clone() for parameter in driver.learner.parameters()], seen
 
     whole, steps = run("whole")
     for place in range(1, steps + 1, 2):

@@ -10,10 +10,10 @@ from alcore_uq import ClassifierUQQuery
 def probabilities(logits, kind, temperature):
     """Class probabilities of one prediction, of two classes at least."""
     if kind == "probabilities":
-        logits = [math.log(one) for one in (logits if len(logits) > 1 else [1 - logits[0], logits[0]])]
-    logits = [one / temperature for one in (logits if len(logits) > 1 else [0.0, logits[0]])]
-    shifted = [math.exp(one - max(logits)) for one in logits]
-    return [one / math.fsum(shifted) for one in shifted]
+        logits = [math.log(share) for share in (logits if len(logits) > 1 else [1 - logits[0], logits[0]])]
+    logits = [logit / temperature for logit in (logits if len(logits) > 1 else [0.0, logits[0]])]
+    shifted = [math.exp(logit - max(logits)) for logit in logits]
+    return [weight / math.fsum(shifted) for weight in shifted]
 
 
 class _Uncertain(QueryContract):
@@ -33,11 +33,11 @@ class _Uncertain(QueryContract):
             found = [self.measure(probabilities(position, kind, self.temperature)) for position in positions]
             scores[one] = max(found) if self.reduce == "max" else math.fsum(found) / len(found)
         if outputs.dim() < 3 and outputs[0].numel() == 1:
-            asked = [one._replace(score=None) for one in asked]
+            asked = [request._replace(score=None) for request in asked]
         assert_best_first(asked, scores, rtol=1e-5, atol=1e-6)
 
     def measure(self, p):
-        return -math.fsum(one * math.log(one) for one in p)
+        return -math.fsum(share * math.log(share) for share in p)
 
 
 class TestLeastConfidence(_Uncertain):

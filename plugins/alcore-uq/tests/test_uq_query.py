@@ -87,7 +87,9 @@ def test_a_run_asks_for_these_samples(tmp_path):
     pool = pool_of(outputs, labeled=range(0, 200, 4))
     driver = make_driver(tmp_path, pool, ClassifierUQQuery(12, "margin"))
     driver.run()
-    assert [one.sample for one in driver.query_queue.asked] == brute_force(outputs, range(0, 200, 4), 12, "margin")
+    assert [request.sample for request in driver.query_queue.asked] == brute_force(
+        outputs, range(0, 200, 4), 12, "margin"
+    )
 
 
 def test_a_second_round_asks_for_none_of_the_first(tmp_path):
@@ -97,7 +99,7 @@ def test_a_second_round_asks_for_none_of_the_first(tmp_path):
     with driver.session():
         for _ in range(3):
             driver.active_learning_step()
-            rounds.append([one.sample for one in driver.query_queue.asked])
+            rounds.append([request.sample for request in driver.query_queue.asked])
     assert rounds[0] == brute_force(outputs, [3], 20, "entropy")
     assert rounds[1] == brute_force(outputs, [3, *rounds[0]], 20, "entropy")
     assert list(map(len, rounds)) == [20, 9, 0]
@@ -110,7 +112,7 @@ def test_posterior_samples_through_a_driver(tmp_path):
     driver = make_driver(tmp_path, pool, query, inference_fn=lambda learner, x: learner(x).transpose(0, 1))
     driver.run()
     mean = torch.softmax(samples.double(), dim=2).mean(dim=1).log()
-    assert [one.sample for one in driver.query_queue.asked] == brute_force(mean, [0], 6, "entropy")
+    assert [request.sample for request in driver.query_queue.asked] == brute_force(mean, [0], 6, "entropy")
 
 
 def test_posterior_samples_of_probabilities_through_a_driver(tmp_path):
@@ -124,7 +126,7 @@ def test_posterior_samples_of_probabilities_through_a_driver(tmp_path):
     driver = make_driver(tmp_path, pool, query, Sure(), inference_fn=lambda learner, x: learner(x).transpose(0, 1))
     driver.run()
     mean = samples.double().mean(dim=1).log()
-    assert [one.sample for one in driver.query_queue.asked] == brute_force(mean, [0], 6, "margin")
+    assert [request.sample for request in driver.query_queue.asked] == brute_force(mean, [0], 6, "margin")
 
 
 def test_probabilities_are_taken_as_the_learner_says(tmp_path):
@@ -133,7 +135,7 @@ def test_probabilities_are_taken_as_the_learner_says(tmp_path):
 
     driver = make_driver(tmp_path, pool_of(torch.tensor([0.1, 0.5, 0.01, 0.9, 0.6]), [0]), ClassifierUQQuery(3), Sure())
     driver.run()
-    assert [one.sample for one in driver.query_queue.asked] == [1, 4, 3]  # as logits it would be 2, 1, 4
+    assert [request.sample for request in driver.query_queue.asked] == [1, 4, 3]  # as logits it would be 2, 1, 4
 
 
 # -- what it refuses, before anything runs -----------------------------------------------------------------------------
@@ -209,7 +211,7 @@ def test_modes_and_statistics_of_the_learner_stay(tmp_path):
         assert torch.equal(value, state[name]), name  # running statistics would move in train mode
     learner.eval()
     expected = brute_force(learner(pool.inputs(torch.arange(100))).detach(), [0, 1], 5, "margin")
-    assert [one.sample for one in driver.query_queue.asked] == expected  # dropout was off
+    assert [request.sample for request in driver.query_queue.asked] == expected  # dropout was off
 
 
 def test_the_global_generators_are_untouched():

@@ -93,5 +93,5 @@ def _is_loopback(address: str) -> bool:
 
 
 def _has_screen() -> bool:
-    """Tell whether a browser would open a window, and not take over this terminal."""
+    """Return whether a browser would open a window, and not take over this terminal."""
     return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

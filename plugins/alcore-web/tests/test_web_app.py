@@ -84,7 +84,8 @@ def test_page_of_a_run_shows_its_records(ask, root):
     assert f"from {first['f1']:.4g} with {first['train_samples']} to {last['f1']:.4g} with" in chart
     titles = [title for title in page.texts("title") if title.startswith("f1_metrology: f1: ")]
     assert titles == [
-        f"f1_metrology: f1: {one['f1']:.4g} with {one['train_samples']}" for one in run.records()["f1_metrology"]
+        f"f1_metrology: f1: {record['f1']:.4g} with {record['train_samples']}"
+        for record in run.records()["f1_metrology"]
     ]
 
 

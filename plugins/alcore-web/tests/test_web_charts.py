@@ -20,13 +20,13 @@ few = settings(max_examples=50, deadline=None, suppress_health_check=[HealthChec
 @few
 @given(st.lists(NUMBERS, min_size=1, max_size=5))
 def test_ticks_are_even_ascending_and_few_and_hold_all_values(values):
-    found = ticks(values, 5)
-    assert 2 <= len(found) <= 9
-    assert all(a < b for a, b in pairwise(found))
+    ticks_found = ticks(values, 5)
+    assert 2 <= len(ticks_found) <= 9
+    assert all(a < b for a, b in pairwise(ticks_found))
     if max(map(abs, values)) < 1e100:
-        slack = (found[1] - found[0]) * 1e-6
-        assert found[0] - slack <= min(values) <= max(values) <= found[-1] + slack
-    assert len({tick_text(one, found) for one in found}) == len(found)
+        slack = (ticks_found[1] - ticks_found[0]) * 1e-6
+        assert ticks_found[0] - slack <= min(values) <= max(values) <= ticks_found[-1] + slack
+    assert len({tick_text(tick, ticks_found) for tick in ticks_found}) == len(ticks_found)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_ticks_are_even_ascending_and_few_and_hold_all_values(values):
      ((0.7, 0.78), "0.70 0.72 0.74 0.76 0.78"), ((3, 3), "2.6 2.8 3.0 3.2 3.4")],
 )  # fmt: skip
 def test_ticks_are_round(values, expected):
-    found = ticks(values, 5)
-    assert " ".join(tick_text(one, found) for one in found).startswith(expected)
+    ticks_found = ticks(values, 5)
+    assert " ".join(tick_text(tick, ticks_found) for tick in ticks_found).startswith(expected)
 
 
 @few
@@ -52,8 +52,8 @@ def test_any_finite_points_are_drawn_inside(lines):
 
 def test_points_stand_where_their_values_are():
     svg = ElementTree.fromstring(str(line_chart([Line("a", [(0, 0.0), (10, 1.0)])], title="t", x_label="x")))
-    (line,) = [one for one in svg.iter("path") if one.get("class") == "line s0"]
-    grid = [float(one.get("y1")) for one in svg.iter("line")]
+    (line,) = [element for element in svg.iter("path") if element.get("class") == "line s0"]
+    grid = [float(element.get("y1")) for element in svg.iter("line")]
     ends = [tuple(map(float, pair.split())) for pair in line.get("d")[1:].split("L")]
     assert [y for _, y in ends] == [max(grid), min(grid)]
     assert ends[0][0] < ends[1][0]

@@ -36,7 +36,7 @@ def test_details_are_those_of_the_records(kept):
     detail, run = Runs(kept).detail("moons", verify=True), Run(kept / "moons")
     records = run.records()["f1_metrology"]
     assert detail.curves[0].name == "f1_metrology: f1"
-    assert list(detail.curves[0].points) == [(one["train_samples"], one["f1"]) for one in records]
+    assert list(detail.curves[0].points) == [(record["train_samples"], record["f1"]) for record in records]
     losses = [(step["train_samples"], step["losses"]["loss"]) for step in run.steps()]
     assert (detail.curves[-1].name, list(detail.curves[-1].points)) == ("training loss", losses)
     assert detail.picked_in == 2
@@ -49,7 +49,7 @@ def test_details_are_those_of_the_records(kept):
 def test_requests_without_a_label_come_with_their_reasons(kept):
     detail, run = Runs(kept).detail("reasons"), Run(kept / "reasons")
     assert list(detail.pending) == run.unlabeled_requests()[:20]
-    states = [one["state"] for one in run.requests()]
+    states = [request["state"] for request in run.requests()]
     assert detail.requested == {state: states.count(state) for state in ("open", "labeled", "failed")}
     assert detail.requested["failed"] == detail.reasons[0]["count"] == 3
 

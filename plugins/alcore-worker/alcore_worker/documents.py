@@ -105,7 +105,7 @@ class _Apart:
         self._room = _INLINE
 
     def takes_in(self, size: int) -> bool:
-        """Tell whether the document itself has room for an array of so many bytes, and take that room."""
+        """Return whether the document itself has room for an array of so many bytes, and take that room."""
         if size > self._room:
             return False
         self._room -= size

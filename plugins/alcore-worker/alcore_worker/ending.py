@@ -41,7 +41,7 @@ class Calls:
     Parameters
     ----------
     is_ending
-        Tells whether the worker ends.
+        Says whether the worker ends.
     where
         What is called.
     """

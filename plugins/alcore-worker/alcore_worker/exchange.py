@@ -93,7 +93,7 @@ class Exchange(Protocol):
         """Return why a run that is known can't be served, though the exchange can be reached; None where it can."""
 
     def is_attended(self, run: str, within: float) -> bool:
-        """Tell whether the run's driver was heard of in so many seconds."""
+        """Return whether the run's driver was heard of in so many seconds."""
 
     def note(self, run: str) -> bytes:
         """Return what was noted about a run."""

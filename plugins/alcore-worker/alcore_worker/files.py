@@ -46,12 +46,12 @@ def fault_of_folder(folder: Path) -> str | None:
 
 
 def may(path: Path, mode: int) -> bool:
-    """Tell whether this user may read, write or enter; `mode` is that of `os.access`."""
+    """Return whether this user may read, write or enter; `mode` is that of `os.access`."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def may_be_file(path: Path) -> bool:
-    """Tell whether a file is there, or may be in a folder that can't be looked into."""
+    """Return whether a file is there, or may be in a folder that can't be looked into."""
     try:
         return path.is_file()
     except PermissionError:

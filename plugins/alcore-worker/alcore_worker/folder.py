@@ -257,7 +257,7 @@ class FolderExchange:
             return sum(not self._is_silent(name, silent_after) for name in names)
 
     def _is_silent(self, worker: str, silent_after: float) -> bool:
-        """Tell whether what a worker writes has not changed for so many seconds of this process."""
+        """Return whether what a worker writes has not changed for so many seconds of this process."""
         return self._unchanged.unchanged(worker, state_of(self._top("workers") / worker)) > silent_after
 
     # -- the worker's side -----------------------------------------------------------------------------
@@ -285,7 +285,7 @@ class FolderExchange:
             return fault
 
     def is_attended(self, run: str, within: float) -> bool:
-        """Tell whether the run's driver was heard of in so many seconds, of the clock that stamps the files."""
+        """Return whether the run's driver was heard of in so many seconds, of the clock that stamps the files."""
         with _away(self.where):
             driver = state_of(self._root / "runs" / run / "driver")
             if driver is None:

@@ -103,7 +103,7 @@ class Heartbeat:
             )
 
     def _starts(self) -> bool:
-        """Start the process; tell whether that went."""
+        """Start the process; return whether that went."""
         try:
             self._start()
         except OSError:  # there is no room for a process now
@@ -199,7 +199,7 @@ def beat_for(where: str, worker: str, seconds: float, parent: int) -> int:
 
 
 def is_stopped(process: int) -> bool:
-    """Tell whether a process is stopped, or dead."""
+    """Return whether a process is stopped, or dead."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

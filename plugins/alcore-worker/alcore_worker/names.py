@@ -49,22 +49,22 @@ class Note(NamedTuple):
 
 
 def is_run(name: str) -> bool:
-    """Tell whether a text can be the name of a run in an exchange."""
+    """Return whether a text can be the name of a run in an exchange."""
     return bool(_RUN.fullmatch(name))
 
 
 def is_task(name: str) -> bool:
-    """Tell whether a text can be the name of a task."""
+    """Return whether a text can be the name of a task."""
     return bool(_TASK.fullmatch(name))
 
 
 def is_worker(name: str) -> bool:
-    """Tell whether a text can be the name of a worker."""
+    """Return whether a text can be the name of a worker."""
     return bool(_WORKER.fullmatch(name))
 
 
 def is_digest(name: str) -> bool:
-    """Tell whether a text can be a SHA-256."""
+    """Return whether a text can be a SHA-256."""
     return bool(_SHA256.fullmatch(name))
 
 

@@ -46,7 +46,7 @@ class OpenRequests:
             self.unsent.pop(name, None)
 
     def has_retries(self) -> bool:
-        """Tell whether an earlier attempt may have been made of one that is not sent."""
+        """Return whether an earlier attempt may have been made of one that is not sent."""
         return any(request.attempt for request in self.unsent.values())
 
     def of_other_attempt(self, name: str) -> Request | None:

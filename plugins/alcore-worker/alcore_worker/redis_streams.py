@@ -332,7 +332,7 @@ class RedisExchange:
         return f"{_key(run, wrong[0])} is a {is_there} and not a {expected}, so that something else has written it"
 
     def is_attended(self, run: str, within: float) -> bool:
-        """Tell whether the run's driver was heard of in so many seconds, of the server's clock."""
+        """Return whether the run's driver was heard of in so many seconds, of the server's clock."""
         with self._server.away():
             heard = self._client.zscore(_DRIVERS, run)
             seconds, microseconds = self._client.time()

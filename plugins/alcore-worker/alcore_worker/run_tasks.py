@@ -68,7 +68,7 @@ class RunTasks:
         return self._exchange.known(self._run)
 
     def may_have_room(self) -> bool:
-        """Tell whether to try to send: not at once after there was no room."""
+        """Return whether to try to send: not at once after there was no room."""
         return time.monotonic() >= self._room_after
 
     def has_no_room(self, error: FullError) -> None:

@@ -59,11 +59,11 @@ class Scheduler:
         self._left_alone[run] = time.monotonic() + _LEFT_ALONE
 
     def is_attended(self, run: str) -> bool:
-        """Tell whether the driver of a run lives."""
+        """Return whether the driver of a run lives."""
         return self._exchange.is_attended(run, _ATTENDED_WITHIN)
 
     def others_wait(self, run: str) -> bool:
-        """Tell whether another run waits whose driver lives."""
+        """Return whether another run waits whose driver lives."""
         others = [other for other in self._runs() if other != run and self.is_attended(other)]
         with contextlib.suppress(DocumentError):  # one that can't be served, which is told when it is to be served
             return any(self._exchange.waiting(other) for other in others)
@@ -87,7 +87,7 @@ class TimeSlice:
         self._is_over = False
 
     def is_over(self) -> bool:
-        """Tell whether to end; asked before more is claimed."""
+        """Return whether to end; asked before more is claimed."""
         now = time.monotonic()
         if not self._is_over and now - self._looked > _SLICE_OF_UNATTENDED:
             self._looked = now

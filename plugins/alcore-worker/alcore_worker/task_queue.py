@@ -101,7 +101,7 @@ class TaskQueue:
     # -- what the strategy calls as a query queue ------------------------------------------------------
 
     def empty(self) -> bool:
-        """Tell whether nothing waits; what waits is claimed, and taken out next."""
+        """Return whether nothing waits; what waits is claimed, and taken out next."""
         return self.peek() is None
 
     def get_many(self, n: int) -> list[Request]:
@@ -330,7 +330,7 @@ class TaskAnswerQueue:
         return self._tasks.progress().answered
 
     def empty(self) -> bool:
-        """Tell whether there was none."""
+        """Return whether there was none."""
         return not self.qsize()
 
     def submitted(self, request: Request, handle: str) -> None:

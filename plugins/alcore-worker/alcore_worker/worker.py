@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alcore.errors import Interrupted, UsageError
+from alcore.strategies import works_remotely
 from alcore_worker.context import WorkerContext
 from alcore_worker.ending import Calls
 from alcore_worker.exchange import AwayError, Exchange, calling_by
@@ -31,7 +32,7 @@ _LONGEST_BEAT = 86400.0  # seconds
 
 def check_remote(name: str, strategy: Any) -> None:
     """Raise `UsageError` unless a label strategy, or its class, says that it works without a Driver."""
-    if getattr(strategy, "remote", False) is not True:
+    if not works_remotely(strategy):
         raise UsageError(
             f"the label strategy {name!r} can't work in a worker: it needs the run's Driver, since it doesn't declare "
             "remote = True. Use one that does, such as `function` or `command`, or label where the run is."

@@ -133,8 +133,10 @@ def test_once_does_what_waits_and_ends(shared):
     again.run()
     assert (shared.parent / "ledger").read_text().count("called") == 4
     assert [float(again.train_datapool[place][1]) for place in range(4)] == [0.0, 4.0, 8.0, 12.0]
-    left = [one for one in shared.rglob("*") if one.is_file()]
-    assert sorted(one.name for one in left) == ["alcore-exchange.txt", "driver", "note.json"], "what is done is removed"
+    left = [path for path in shared.rglob("*") if path.is_file()]
+    assert sorted(path.name for path in left) == ["alcore-exchange.txt", "driver", "note.json"], (
+        "what is done is removed"
+    )
 
 
 def test_program_runs_in_a_folder_of_the_worker(shared):
@@ -334,11 +336,11 @@ def test_each_failure_keeps_kind_reason_and_cost(shared):
     with sent(driver(shared.parent / "runs", str(shared), run_id="r")):
         pass
     assert work(shared, Remote(answer)).failures == 4
-    found = {one["reason"]: (one["kind"], one["cost"]) for one in finished(shared).refused()}
-    assert found["no solution"] == ("infeasible", 0.5)
-    assert found["too slow"] == ("timeout", 2.0)
-    assert found["the label strategy returned without an answer to it"][0] == "infrastructure"
-    assert any(one.startswith("its label can't be sent: a object") for one in found), found
+    refusals = {refusal["reason"]: (refusal["kind"], refusal["cost"]) for refusal in finished(shared).refused()}
+    assert refusals["no solution"] == ("infeasible", 0.5)
+    assert refusals["too slow"] == ("timeout", 2.0)
+    assert refusals["the label strategy returned without an answer to it"][0] == "infrastructure"
+    assert any(message.startswith("its label can't be sent: a object") for message in refusals), refusals
 
 
 def test_error_of_the_strategy_ends_the_worker_and_loses_nothing(shared):
@@ -371,9 +373,9 @@ def test_hostile_files_fail_and_lead_nowhere(shared, tmp_path):
     answer.symlink_to(secret)
     run = finished(shared)
     assert len(run.refused()) == 4
-    assert {one["state"] for one in run.requests()} == {"failed"}
+    assert {request["state"] for request in run.requests()} == {"failed"}
     assert secret.exists()
-    assert sum("link" in one["reason"] for one in run.refused()) == 2
+    assert sum("link" in refusal["reason"] for refusal in run.refused()) == 2
 
 
 def test_cost_that_is_no_float_is_a_fault_of_its_answer(shared):
@@ -393,7 +395,7 @@ def test_runs_that_cannot_be_served_are_told_once_and_left(shared, tmp_path, cap
     for name in ("damaged", "other", "r"):
         with sent(driver(shared.parent / "runs", str(shared), run_id=name)):
             pass
-    notes = {one.parent.name[:-13]: one for one in shared.glob("runs/*/note.json")}
+    notes = {path.parent.name[:-13]: path for path in shared.glob("runs/*/note.json")}
     notes["damaged"].write_text("{}"[:1])
     notes["other"].write_text(json.dumps({**json.loads(notes["other"].read_text()), "format": 5}))
     (tmp_path / "elsewhere" / "waiting").mkdir(parents=True)
@@ -401,9 +403,9 @@ def test_runs_that_cannot_be_served_are_told_once_and_left(shared, tmp_path, cap
     (shared / "runs" / "x-0123456789ab").symlink_to(tmp_path / "elsewhere")
     assert work(shared, Remote()).answers == 4
     assert len(list(shared.glob("runs/*/waiting/*.0.json"))) == 8, "they are as they were"
-    told = [one.message for one in caplog.records if "can't be served" in one.message]
+    told = [record.message for record in caplog.records if "can't be served" in record.message]
     assert len(told) == 3
-    assert [any(text in one for one in told) for text in ("not followed", "not JSON", "exchange format 5")] == [
+    assert [any(text in message for message in told) for text in ("not followed", "not JSON", "exchange format 5")] == [
         True
     ] * 3
 
@@ -443,7 +445,7 @@ def test_lost_tasks_are_sent_again(shared, monkeypatch):
 
     made.safe_point = safe_point
     made.run()
-    assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
+    assert [request["state"] for request in Run(made.log_dir).requests()] == ["labeled"] * 4
 
 
 PARTS = ["waiting", "claimed", "answers", "blobs", "parts"]
@@ -484,9 +486,9 @@ def test_run_whose_folder_is_incomplete_is_left_alone_and_others_are_served(shar
     assert worker.answers == 8
     assert worker.has_left
     assert sorted(map(str, folder.rglob("*"))) == before, "it is left as it is"
-    told = [one.message for one in caplog.records if "runs/b-" in one.message or "run b-" in one.message]
+    told = [record.message for record in caplog.records if "runs/b-" in record.message or "run b-" in record.message]
     assert len(told) == ("becomes a folder" not in spoiled)  # without a note it is no run
-    assert all("can't be served, and is left alone" in one for one in told)
+    assert all("can't be served, and is left alone" in message for message in told)
     assert "waiting until" not in caplog.text
 
 
@@ -531,7 +533,7 @@ def test_driver_makes_again_what_is_missing_of_its_folder(shared, monkeypatch, p
     worked = []
     made.safe_point = safe_point
     within(40, made.run)
-    assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
+    assert [request["state"] for request in Run(made.log_dir).requests()] == ["labeled"] * 4
     assert worked[0].answers == 4
 
 
@@ -632,7 +634,7 @@ def test_disk_that_is_away_is_waited_for(shared, caplog):
 
     made.safe_point = safe_point
     made.run()
-    assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
+    assert [request["state"] for request in Run(made.log_dir).requests()] == ["labeled"] * 4
     text = (made.log_dir / "console.log").read_text()
     assert "waiting until it can be reached again" in text
     assert "the exchange can be reached again" in text
@@ -707,8 +709,8 @@ def test_late_label_of_an_attempt_that_was_given_up_is_taken(shared):
 
 def answer_with(worker, claims, content):
     (run,) = worker.runs()
-    for one in claims:
-        worker.answer(run, one, json.dumps({"format": FORMAT, "content": content}).encode())
+    for claim in claims:
+        worker.answer(run, claim, json.dumps({"format": FORMAT, "content": content}).encode())
 
 
 def claimed(worker, name, most):
@@ -751,7 +753,7 @@ def test_what_was_told_while_the_run_was_away_is_not_begun(shared):
 
     def answer_three():
         claims = claimed(worker, "one-1-00000001", 9)
-        assert [request_of(one.name)[1] for one in claims] == [0, 1, 2]
+        assert [request_of(claim.name)[1] for claim in claims] == [0, 1, 2]
         answer_with(worker, claims, {"kind": "label", "value": 1.0})
 
     end_at(again, answer_three)
@@ -770,19 +772,19 @@ def test_what_is_told_while_workers_work_is_not_waited_for(shared, told_of, monk
     def tell():
         claims.extend(claimed(worker, "one-1-00000001", 2))
         if claims:
-            made.tell([Label(one, 1.5) for one in made.ask()[-told_of:]])
+            made.tell([Label(request, 1.5) for request in made.ask()[-told_of:]])
         return bool(claims)
 
     def answer_the_others():
         claims.extend(claimed(worker, "one-1-00000001", 9))
-        asked = [one for one in claims if request_of(one.name)[1] < 4 - told_of]
+        asked = [claim for claim in claims if request_of(claim.name)[1] < 4 - told_of]
         answer_with(worker, asked, {"kind": "label", "value": 1.0})
 
     end_at(made, tell, lambda: made.label_queue.qsize() == told_of, answer_the_others)
     made.run()
     values = [float(made.train_datapool[place][1]) for place in range(4)]
     assert values == [1.0] * (4 - told_of) + [1.5] * told_of
-    assert sorted(request_of(one.name)[1] for one in claims) == [0, 1, 2][: max(2, 4 - told_of)]
+    assert sorted(request_of(claim.name)[1] for claim in claims) == [0, 1, 2][: max(2, 4 - told_of)]
     assert list(shared.glob("runs/*/waiting/*")) == []
 
 
@@ -816,7 +818,7 @@ def test_requests_that_should_not_be_begun_any_more_are_taken_back(shared, reply
     end_at(made, five_fail, the_others_are_gone)
     made.run()
     assert "5 of the last 6 answers" in made.stop_reason
-    states = [one["state"] for one in Run(made.log_dir).requests()]
+    states = [request["state"] for request in Run(made.log_dir).requests()]
     assert states.count("labeled") == 1
     assert not faults
     assert "are lost" not in caplog.text
@@ -938,7 +940,7 @@ def test_full_disk_is_waited_for_while_answers_are_read(shared, monkeypatch):
         assert work(shared, Remote()).answers == 2
 
     def two_are_committed():
-        return [one["state"] for one in Run(made.log_dir).requests()].count("labeled") == 2
+        return [request["state"] for request in Run(made.log_dir).requests()].count("labeled") == 2
 
     def answer_the_others():
         disk["free"] = 9
@@ -947,7 +949,7 @@ def test_full_disk_is_waited_for_while_answers_are_read(shared, monkeypatch):
     monkeypatch.setattr(files, "write", write)
     end_at(made, answer_two, two_are_committed, answer_the_others)
     made.run()
-    assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
+    assert [request["state"] for request in Run(made.log_dir).requests()] == ["labeled"] * 4
     assert "requests are sent when there is room again" in (made.log_dir / "console.log").read_text()
 
 
@@ -956,7 +958,7 @@ def test_beat_that_a_run_does_not_wait_for_is_told_and_made_shorter(shared, capl
         pass
     worker = work(shared, Remote(), beat=30.0)
     assert worker._heartbeat.seconds == pytest.approx(0.2)
-    (told,) = [one.message for one in caplog.records if "silent_after" in one.message]
+    (told,) = [record.message for record in caplog.records if "silent_after" in record.message]
     assert "says nothing for 0.6 s (silent_after), and --beat is 30" in told
 
 
@@ -1019,7 +1021,7 @@ def test_folder_that_becomes_a_link_ends_the_run_with_one_paragraph(shared):
     end_at(made, lambda: becomes_a_link(next(shared.glob("runs/*/answers"))))
     with pytest.raises(UsageError, match="answers is not a folder but a link"):
         made.run()
-    assert [one["state"] for one in Run(made.log_dir).requests()] == ["open"] * 4
+    assert [request["state"] for request in Run(made.log_dir).requests()] == ["open"] * 4
 
 
 def test_run_whose_folder_becomes_a_link_is_left_and_others_are_served(shared, caplog):
@@ -1037,7 +1039,7 @@ def test_run_whose_folder_becomes_a_link_is_left_and_others_are_served(shared, c
     assert worker.answers == 4
     assert len(list(shared.glob("runs/b-*/answers/*.json"))) == 4
     assert len(list(shared.glob("runs/a-*/waiting/*.0.json"))) == 4, "also that of which the answer is lost"
-    told = [one.message for one in caplog.records if "runs/a-" in one.message or "run a-" in one.message]
+    told = [record.message for record in caplog.records if "runs/a-" in record.message or "run a-" in record.message]
     assert len(told) == 2
     assert "is left alone" in told[0] + told[1]
     assert "1 answers" in told[0] + told[1]

@@ -59,8 +59,8 @@ def test_oldest_tasks_are_claimed_first_and_once(exchange):
     assert exchange.note(RUN) == b'{"note": 1}'
     assert exchange.waiting(RUN) == 5
     first = claimed(exchange, "one-1-00000001", 2)
-    assert [(one.name, one.document) for one in first] == list(tasks(2).items())
-    assert [one.name for one in claimed(exchange, "two-2-00000002", 9)] == IDS[2:5]
+    assert [(claim.name, claim.document) for claim in first] == list(tasks(2).items())
+    assert [claim.name for claim in claimed(exchange, "two-2-00000002", 9)] == IDS[2:5]
     assert claimed(exchange, "two-2-00000002", 9) == []
     assert exchange.known(RUN) == set(IDS[:5])
 
@@ -76,10 +76,10 @@ def test_many_workers_never_claim_the_same_task(exchange, place):
             found.append(claim.name)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert sorted(found) == IDS
 
 
@@ -90,7 +90,7 @@ def test_claim_finds_what_others_have_left(exchange):
         (first,) = claimed(exchange, "one-1-00000001", 1)
         exchange.withdraw(RUN, [name for place, name in enumerate(IDS) if place and place not in left])
         found = [claimed(exchange, "one-1-00000001", 1) for _ in left]
-        assert sorted(one.name for some in found for one in some) == [IDS[place] for place in left]
+        assert sorted(claim.name for some in found for claim in some) == [IDS[place] for place in left]
         assert claimed(exchange, "one-1-00000001", 1) == []
         exchange.remove(RUN, [first.name, *(IDS[place] for place in left)])
 
@@ -101,7 +101,7 @@ def test_task_that_is_known_is_not_put_again(exchange):
     exchange.answer(RUN, claim, b"done")
     claimed(exchange, "one-1-00000001", 1)
     exchange.put(RUN, tasks(4))
-    assert [one.name for one in claimed(exchange, "two-2-00000002", 9)] == IDS[2:4]
+    assert [claim.name for claim in claimed(exchange, "two-2-00000002", 9)] == IDS[2:4]
 
 
 def test_answer_stays_until_it_is_removed(exchange):
@@ -121,7 +121,7 @@ def test_task_that_is_given_back_waits_again(exchange):
     (claim,) = claimed(exchange, "one-1-00000001", 1)
     exchange.give_back(RUN, claim)
     exchange.give_back(RUN, claim)  # the second time it is nobody's
-    assert sorted(one.name for one in claimed(exchange, "two-2-00000002", 9)) == IDS[:2]
+    assert sorted(claim.name for claim in claimed(exchange, "two-2-00000002", 9)) == IDS[:2]
 
 
 def until(true, seconds=10):
@@ -148,8 +148,8 @@ def test_work_of_silent_worker_is_given_to_another(exchange, place):
 
     until(taken_back)
     again = claimed(worker, alive, 9)
-    assert sorted(one.name for one in again) == [IDS[0], IDS[2]]
-    assert {one.name: one.document for one in again}[IDS[0]] == lost.document
+    assert sorted(claim.name for claim in again) == [IDS[0], IDS[2]]
+    assert {claim.name: claim.document for claim in again}[IDS[0]] == lost.document
 
 
 def test_task_that_workers_fall_silent_over_is_given_up(exchange):
@@ -255,9 +255,9 @@ def test_many_tasks_and_answers_come_back_each_as_it_was(exchange, place):
     many = {task_name(0, n, f"{n:032x}", 0): f"document {n}".encode() * (1 + n % 7) for n in range(700)}
     exchange.put(RUN, many)
     claims = claimed(exchange, "one-1-00000001", 1000)
-    assert {one.name: one.document for one in claims} == many
-    for one in claims:
-        exchange.answer(RUN, one, b"answer to " + one.document)
+    assert {claim.name: claim.document for claim in claims} == many
+    for claim in claims:
+        exchange.answer(RUN, claim, b"answer to " + claim.document)
     found = answers(open_exchange(place))
     assert found == {name: b"answer to " + one for name, one in many.items()}
     exchange.remove(RUN, many)
@@ -337,7 +337,7 @@ def test_claim_that_failed_is_found_after_one_of_another_run(exchange, monkeypat
         with pytest.raises(AwayError):
             claimed(exchange, "one-1-00000001", 2)
     assert claimed(exchange, "one-1-00000001", 1, other) == []
-    assert sorted(one.name for one in claimed(exchange, "one-1-00000001", 2)) == IDS[:2]
+    assert sorted(claim.name for claim in claimed(exchange, "one-1-00000001", 2)) == IDS[:2]
 
 
 def raising(error):
@@ -388,9 +388,9 @@ def test_disk_without_hard_links_is_enough(tmp_path, monkeypatch):
     exchange.begin(RUN, b"{}")
     exchange.put(RUN, tasks(3))
     claims = claimed(exchange, "one-1-00000001", 3)
-    for one in claims:
-        exchange.answer(RUN, one, b"first " + one.document)
-        exchange.answer(RUN, one, b"second")
+    for claim in claims:
+        exchange.answer(RUN, claim, b"first " + claim.document)
+        exchange.answer(RUN, claim, b"second")
     assert answers(exchange, IDS[:3]) == {name: b"first " + one for name, one in tasks(3).items()}
     assert list((tmp_path / "runs" / RUN / "parts").iterdir()) == []
 
@@ -468,7 +468,7 @@ def test_link_in_the_place_of_a_folder_leads_nowhere(shared, kind):
     for call in [lambda: open_exchange(str(shared)), *calls[kind]]:
         with pytest.raises(UsageError, match=f"{kind} is not a folder but a link"):
             call()
-    assert [one.name for one in other.iterdir()] == ["one-1-00000001"]
+    assert [path.name for path in other.iterdir()] == ["one-1-00000001"]
     assert (other / "one-1-00000001").read_text() == "of somebody else"
 
 
@@ -479,7 +479,7 @@ def test_nothing_is_made_where_a_link_of_a_run_leads(shared, link, target):
     (shared / "runs" / link).symlink_to(shared.parent / target)
     with pytest.raises(DocumentError, match="is not a folder but a link"):
         open_exchange(str(shared)).begin(RUN, b"{}")
-    assert [one.name for one in shared.parent.iterdir() if one.name != "shared"] == ["other"]
+    assert [path.name for path in shared.parent.iterdir() if path.name != "shared"] == ["other"]
     assert list((shared.parent / "other").iterdir()) == []
 
 
@@ -505,9 +505,9 @@ def test_files_of_processes_that_were_killed_are_removed_after_a_day(shared):
         shared / "runs" / RUN / "parts" / ("0" * 16),
     ]
     others = [shared / "workers" / "notes", shared / "mine.part", shared / "workers" / "two-2-00000002"]
-    for one in (*killed, *others):
-        one.write_text("x")
-    for one in (*killed, *others[:2]):
-        os.utime(one, (time.time() - 90_000,) * 2)
+    for path in (*killed, *others):
+        path.write_text("x")
+    for path in (*killed, *others[:2]):
+        os.utime(path, (time.time() - 90_000,) * 2)
     open_exchange(str(shared)).begin(RUN, b"{}")
-    assert [one.exists() for one in killed + others] == [False] * 3 + [True] * 3
+    assert [path.exists() for path in killed + others] == [False] * 3 + [True] * 3

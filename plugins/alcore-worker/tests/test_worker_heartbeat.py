@@ -96,7 +96,7 @@ def test_solver_that_holds_the_lock_is_not_taken_for_lost(tmp_path):
     finally:
         worker.kill()
         worker.wait()
-    assert [one["state"] for one in Run(driver.log_dir).requests()] == ["labeled"]
+    assert [request["state"] for request in Run(driver.log_dir).requests()] == ["labeled"]
     assert Run(driver.log_dir).refused() == []
 
 
@@ -113,7 +113,7 @@ def test_process_that_ended_is_told_and_started_again(tmp_path, caplog, monkeypa
         while not (tmp_path / "workers" / "one-1-00000001").exists():
             time.sleep(0.02)
         assert goes_on(tmp_path)
-    assert len([one for one in caplog.records if "it is started again" in one.message]) == 1
+    assert len([record for record in caplog.records if "it is started again" in record.message]) == 1
     time.sleep(0.1)
     assert not goes_on(tmp_path, 0.2)
 

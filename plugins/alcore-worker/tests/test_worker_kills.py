@@ -144,10 +144,10 @@ def test_killed_server_loses_nothing(crew, own_server, program):
     server.start()
     finish(driver)
     calls = collections.Counter(line.split()[0] for line in crew.called())
-    assert set(calls) == {str(one) for one in range(24)}
+    assert set(calls) == {str(number) for number in range(24)}
     # a call whose answer the server may have lost is made again by nobody but a worker that takes over
     assert sum(calls.values()) <= 26
-    states = [one["state"] for one in Run(crew.folder / "runs" / "run").requests()]
+    states = [request["state"] for request in Run(crew.folder / "runs" / "run").requests()]
     assert sorted(states) == ["failed", *["labeled"] * 23]
 
 
@@ -171,7 +171,7 @@ def test_killed_driver_and_workers_lose_nothing(crew, place, uninterrupted):
     kill(workers[1])
     finish(driver)
     calls = collections.Counter(line.split()[0] for line in crew.called())
-    assert set(calls) == {str(one) for one in range(24)}
+    assert set(calls) == {str(number) for number in range(24)}
     twice = [one for one, times in calls.items() if times > 1]
     assert len(twice) <= 2, f"two workers were killed, and {twice} were carried out again"
 
@@ -179,4 +179,4 @@ def test_killed_driver_and_workers_lose_nothing(crew, place, uninterrupted):
         finish(crew.driver("whole"))
         uninterrupted.append(essence_of(crew.folder / "whole" / "run"))
     assert differences(essence_of(crew.folder / "runs" / "run"), uninterrupted[0]) == []
-    assert [one["reason"] for one in Run(crew.folder / "runs" / "run").refused()] == ["it diverges"]
+    assert [refusal["reason"] for refusal in Run(crew.folder / "runs" / "run").refused()] == ["it diverges"]

@@ -41,15 +41,15 @@ def test_nothing_is_left_of_a_queue(servers, client):
     queue = RedisQueue(servers("redis-server").where)
     queue.put(1)
     assert len(client.keys("alcore:queue:*")) == 2
-    assert all(0 < client.ttl(one) <= 7 * 86400 for one in client.keys("*")), "the server removes what was left"
-    for one in client.keys("*"):
-        client.expire(one, 100)
+    assert all(0 < client.ttl(key) <= 7 * 86400 for key in client.keys("*")), "the server removes what was left"
+    for key in client.keys("*"):
+        client.expire(key, 100)
     queue.put(2)
-    assert all(client.ttl(one) > 6 * 86400 for one in client.keys("*"))
-    for one in client.keys("*"):
-        client.expire(one, 100)
+    assert all(client.ttl(key) > 6 * 86400 for key in client.keys("*"))
+    for key in client.keys("*"):
+        client.expire(key, 100)
     assert queue.get() == 1
-    assert all(client.ttl(one) > 6 * 86400 for one in client.keys("*")), "a phase of labeling may only take out"
+    assert all(client.ttl(key) > 6 * 86400 for key in client.keys("*")), "a phase of labeling may only take out"
     del queue
     assert client.keys("*") == []
 
@@ -127,7 +127,7 @@ def test_run_has_the_queue_by_its_name(tmp_path, servers, client, monkeypatch):
     monkeypatch.setenv("ADDRESS_OF_TESTS", servers("redis-server").where)
     done = run_command(tmp_path, "run", *words)
     assert done.code == 0, done
-    states = {one["state"] for one in Run(tmp_path / "runs" / "r").requests()}
+    states = {request["state"] for request in Run(tmp_path / "runs" / "r").requests()}
     assert states == {"labeled"}
     gc.collect()  # the command ran in this process
     assert client.keys("alcore:queue:*") == []

@@ -112,7 +112,7 @@ def test_nothing_is_left_but_the_note_of_the_run(tmp_path, servers):
     stream = f"alcore:{{{run.decode()}}}:tasks"
     assert client.xlen(stream) == 0
     assert client.xpending(stream, "workers")["pending"] == 0
-    left = {one.decode().rpartition(":")[2] for one in client.keys("*")}
+    left = {key.decode().rpartition(":")[2] for key in client.keys("*")}
     assert left == {"format", "runs", "drivers", "note", "tasks"}
 
 
@@ -128,10 +128,10 @@ def test_password_comes_from_the_environment_and_is_written_nowhere(tmp_path, ow
     made = driver(tmp_path / "runs", server.where)
     at_safe_points(made, lambda: work(server.where))
     made.run()
-    assert [one["state"] for one in Run(made.log_dir).requests()] == ["labeled"] * 4
-    written = [one for one in (tmp_path / "runs").rglob("*") if one.is_file()]
+    assert [request["state"] for request in Run(made.log_dir).requests()] == ["labeled"] * 4
+    written = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     assert len(written) > 3
-    assert [one for one in written if SECRET.encode() in one.read_bytes()] == []
+    assert [path for path in written if SECRET.encode() in path.read_bytes()] == []
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_claim_of_which_the_reply_was_lost_is_made_again(servers):
 
     exchange._server.once.xreadgroup = lost_once
     again = [exchange.claim(run, worker) for _ in range(2)]
-    assert len({one.name for one in [held, *again]}) == 3
+    assert len({claim.name for claim in [held, *again]}) == 3
     exchange.leave(worker)
     assert exchange.waiting(run) == 3
 
@@ -222,7 +222,7 @@ def test_message_that_is_no_task_is_set_aside_and_told(servers, caplog):
     Worker(exchange, Failing(), "failing", once=True).run()
     assert exchange.answered(run) == [name]
     assert client.xrange(f"alcore:{{{run}}}:aside")[0][1] == {b"hello": b"world"}
-    assert len([one for one in caplog.records if "is no task" in one.message]) == 1
+    assert len([record for record in caplog.records if "is no task" in record.message]) == 1
 
 
 def test_server_without_memory_gives_nothing_up(tmp_path, own_server, monkeypatch):
@@ -256,7 +256,7 @@ def test_server_without_memory_gives_nothing_up(tmp_path, own_server, monkeypatc
     made.safe_point = safe_point
     made.run()
     run = Run(made.log_dir)
-    assert [one["state"] for one in run.requests()] == ["labeled"] * 4
+    assert [request["state"] for request in run.requests()] == ["labeled"] * 4
     assert run.refused() == []
 
 
@@ -294,7 +294,7 @@ def test_run_with_a_key_of_another_type_is_told_once_and_left_and_others_are_ser
     worker.run()
     assert worker.failures == 2
     assert worker.has_left
-    told = [one.message for one in caplog.records if "can't be served" in one.message]
+    told = [record.message for record in caplog.records if "can't be served" in record.message]
     assert len(told) == 1
     assert f"{kind} is a set" in told[0]
 
@@ -382,7 +382,7 @@ def test_server_without_memory_is_opened_and_the_run_is_resumed(tmp_path, own_se
     again = driver(tmp_path, server.where)
     again.restore()
     again.run()
-    assert [one["state"] for one in Run(again.log_dir).requests()] == ["labeled"] * 4
+    assert [request["state"] for request in Run(again.log_dir).requests()] == ["labeled"] * 4
 
 
 def test_consumers_that_have_nothing_and_arrays_of_answered_tasks_are_removed(servers):
@@ -397,7 +397,7 @@ def test_consumers_that_have_nothing_and_arrays_of_answered_tasks_are_removed(se
         assert exchange.claim(run, worker) is None
     exchange.begin(run, b"{}")
     stream = f"alcore:{{{run}}}:tasks"
-    assert [one["name"] for one in client.xinfo_consumers(stream, "workers")] == [b"one-1-00000001"]
+    assert [consumer["name"] for consumer in client.xinfo_consumers(stream, "workers")] == [b"one-1-00000001"]
     client.hset(f"alcore:{{{run}}}:answers", name, "{}")  # as by an answer of which the reply was lost
     exchange.answer(run, claim, b"{}")
     assert client.keys("*:blob:*") == []

@@ -119,20 +119,20 @@ def test_each_label_is_bought_once_where_calls_fail(place, seed, tmp_path, monke
         with contextlib.suppress(KeyboardInterrupt):
             worker.run()
 
-    threads = [threading.Thread(target=work, args=(one,), daemon=True) for one in crew]
-    for one in threads:
-        one.start()
+    threads = [threading.Thread(target=work, args=(member,), daemon=True) for member in crew]
+    for thread in threads:
+        thread.start()
     try:
         driving = threading.Thread(target=made.run, daemon=True)
         driving.start()
         driving.join(60)
         assert not driving.is_alive(), f"it waits for {sorted(set(range(N)) - set(calls))}, or for what was not sent"
     finally:
-        for one in crew:
-            one.stop()
+        for member in crew:
+            member.stop()
         fate.is_on = False
-        for one in threads:
-            one.join(30)
+        for thread in threads:
+            thread.join(30)
     assert fate.failed > 10
     assert [float(made.train_datapool[place][1]) for place in range(N)] == [place / 2 for place in range(N)]
     assert calls == dict.fromkeys(range(N), 1)

@@ -62,9 +62,9 @@ class Answers(Lives):
     def be_labeling(self) -> None:
         """Be in a labeling phase."""
         if not self.model.labeling:
-            known = {one.item for one in self.model.asked}
+            known = {request.item for request in self.model.asked}
             figure = (math.nan, 0.5, 0.75, 0.25)[self.model.step % 4]
-            self.query([one for one in range(SAMPLES) if one not in known][:3], 1, figure)
+            self.query([sample for sample in range(SAMPLES) if sample not in known][:3], 1, figure)
 
     @rule(
         fates=st.lists(st.sampled_from(["label", "label", "failed", "nothing"]), min_size=1, max_size=4),
@@ -86,7 +86,7 @@ class Answers(Lives):
     def give_back(self, which: int) -> None:
         """Give back one of the requests that this life has taken out."""
         self.be_labeling()
-        taken = [one for one in self.model.line if one.taken]
+        taken = [request for request in self.model.line if request.taken]
         if taken:
             one = taken[which % len(taken)]
             self.give_one_back(one.place)
@@ -203,12 +203,12 @@ class Answers(Lives):
         before, self.writer.state = len(self.model.again), f"{len(self.model.order)} {len(self.model.refused)}"
 
         def change(model: Model) -> None:
-            for one in changes:
-                one(model)
+            for change in changes:
+                change(model)
             model.label_strategy[model.step] = self.writer.state
 
         self.commit(act, change)
-        open_now = {one.place for one in self.model.line}
+        open_now = {request.place for request in self.model.line}
         once = dict.fromkeys([*self.queue, *self.model.again[before:]])  # one that waits still is not put up twice
         self.queue = [place for place in once if place in open_now]
 

@@ -124,9 +124,9 @@ class Lives(RuleBasedStateMachine):
 
     def die(self) -> None:
         """Leave the next process what was kept for it."""
-        for one in (self.writer, self.stale):
-            if one is not None:
-                one.store.close()
+        for writer in (self.writer, self.stale):
+            if writer is not None:
+                writer.store.close()
         self.writer = self.stale = None
         self.deaths += 1
         self.littered = True
@@ -135,7 +135,7 @@ class Lives(RuleBasedStateMachine):
     def query(self, samples: list[int], inputs: int, figure: float) -> None:
         """Begin the labeling phase of a step."""
         step, queue, digest = self.model.step, self.writer.requests, f"model {self.model.step}"
-        known = {one.item for one in self.model.asked} | set(range(SAMPLES, 99))
+        known = {request.item for request in self.model.asked} | set(range(SAMPLES, 99))
         asked: list[Asked] = []
         queue.begin(step, math.inf)
         for strategy, items in {"uq": samples, "gan": [f"input {step}.{n}" for n in range(inputs)]}.items():
@@ -160,7 +160,7 @@ class Lives(RuleBasedStateMachine):
         self.writer.begin_labeling(self.model.step)
         self.take_inbox()
         self.writer.hand_out(self.model.step)
-        self.queue = [one.place for one in self.model.to_hand_out()]
+        self.queue = [request.place for request in self.model.to_hand_out()]
 
     def take_one_out(self) -> tuple[int, int]:
         """Take a request out, as a label strategy does; return its place."""
@@ -232,7 +232,7 @@ class Lives(RuleBasedStateMachine):
         step, store = self.model.step, self.writer.store
         self.take_inbox()
         self.commit(lambda: store.labels.end_labeling(step), lambda model: None)
-        assert [shown(one.item) for one in self.writer.labels.close()] == self.model.brought()
+        assert [shown(answer.item) for answer in self.writer.labels.close()] == self.model.brought()
         assert self.writer.labels.close() == []
         between()
         records = {("late", step, 0): {"size": 3.0}} if more else {}
@@ -258,7 +258,7 @@ class Lives(RuleBasedStateMachine):
         change = Model.drop_in_flight if in_flight == "drop" else Model.settle
         self.commit(lambda: store.requests.release_in_flight(drop_in=drop_in), change)
         self.writer.candidates.mask(store.requests.samples(store.steps.last() + 1))
-        self.queue = [one.place for one in self.model.to_hand_out()]
+        self.queue = [request.place for request in self.model.to_hand_out()]
         if self.model.labeling:
             assert not store.labels.labeling(self.model.step).committed
             self.writer.requests.begin(self.model.step, math.inf)
@@ -358,23 +358,25 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def the_writer_knows_what_the_model_says(self) -> None:
         model, store, labels = self.model, self.writer.store, self.writer.labels
-        ids = {one.place: request_id(ID, *one.place) for one in model.asked}
+        ids = {request.place: request_id(ID, *request.place) for request in model.asked}
         state = store.labels.labeling(model.step - (not model.labeling))
-        assert [(one.id, one.attempt, one.handle) for one in state.open] == [
-            (ids[one.place], one.attempts, one.handle) for one in model.line
+        assert [(request.id, request.attempt, request.handle) for request in state.open] == [
+            (ids[request.place], request.attempts, request.handle) for request in model.line
         ]
-        assert [one.id for one in store.requests.in_flight()] == [ids[one.place] for one in model.asked if one.taken]
+        assert [request.id for request in store.requests.in_flight()] == [
+            ids[request.place] for request in model.asked if request.taken
+        ]
         assert [store.costs.committed(), store.costs.committed(model.step)] == [model.spent(), model.spent(model.step)]
         if model.labeling:
-            assert [shown(one.item) for one in state.accepted] == model.brought()
+            assert [shown(answer.item) for answer in state.accepted] == model.brought()
             assert not state.ended
             assert not state.committed
             assert store.labels.counts(model.step) == model.counts(model.step)
             assert [labels.qsize(), self.writer.requests.qsize()] == [len(model.brought()), len(self.queue)]
 
     def teardown(self) -> None:
-        for one in (self.writer, self.stale):
-            if one is not None:
-                one.store.close()
+        for writer in (self.writer, self.stale):
+            if writer is not None:
+                writer.store.close()
         self.power.patches.undo()
         self.temporary.cleanup()

@@ -91,11 +91,11 @@ class Model:
 
     def at(self, place: Place) -> Asked:
         """Return the request at a place."""
-        return next(one for one in self.asked if one.place == place)
+        return next(request for request in self.asked if request.place == place)
 
     def pick(self, n: int, *, answered: bool) -> Asked:
         """Return one of the requests: for small `n` an open one, or one that was answered lately."""
-        closed = [one for one in reversed(self.asked) if one.state != "open"]
+        closed = [request for request in reversed(self.asked) if request.state != "open"]
         order = [*closed, *self.line] if answered else [*self.line, *closed]
         return order[n % len(order)]
 
@@ -111,16 +111,16 @@ class Model:
 
     def settle(self) -> None:
         """No request is in flight any more."""
-        for one in self.asked:
-            one.taken = False
+        for request in self.asked:
+            request.taken = False
 
     def drop_in_flight(self) -> None:
         """Give up what was in flight when the run was cut off, in the last step of which anything is committed."""
         step = max([*self.steps, *self.queries], default=0)
-        for one in [one for one in self.asked if one.taken]:
-            self.refused.append((step, one.place, repr(None), False))
+        for request in [request for request in self.asked if request.taken]:
+            self.refused.append((step, request.place, repr(None), False))
             self.failures.append(step)
-            self._give_up(one, step)
+            self._give_up(request, step)
         self.settle()
 
     def end_step(
@@ -141,7 +141,7 @@ class Model:
     # -- answers -------------------------------------------------------------------------------------------
 
     def here(self, one: Asked) -> bool:
-        """Tell whether a request was answered in this phase, so that its answer may still be corrected."""
+        """Return whether a request was answered in this phase, so that its answer may still be corrected."""
         return one.state == "labeled" and one.closed == self.step
 
     def answer(self, one: Asked | None, kind: str, value: Any, source: str, cost: float, shown: Any) -> None:
@@ -195,7 +195,11 @@ class Model:
 
     def to_hand_out(self) -> list[Asked]:
         """Return the open requests that a phase which begins or goes on hands out."""
-        return [one for one in self.line if not one.taken and (one.refused < self.step or one.attempts <= self.retries)]
+        return [
+            request
+            for request in self.line
+            if not request.taken and (request.refused < self.step or request.attempts <= self.retries)
+        ]
 
     def refuse(self, one: Asked | None, shown: Any, *, repeat: bool = False) -> None:
         """Keep aside what is not taken."""
@@ -208,10 +212,10 @@ class Model:
 
     def bare(self, sample: int) -> None:
         """Take in a bare integer: the id of a sample, unless the run has only asked for inputs."""
-        if not any(type(one.item) is int for one in self.asked):
+        if not any(type(request.item) is int for request in self.asked):
             self.object(sample)
             return
-        samples = {one.item: one for one in self.phase if type(one.item) is int}
+        samples = {request.item: request for request in self.phase if type(request.item) is int}
         one = samples.get(sample)
         self.answer(one, "id", None, "", 0.0 if one is None else one.cost, sample)
 
@@ -236,16 +240,16 @@ class Model:
             "requests": [
                 {
                     **{
-                        name: getattr(one, name)
+                        name: getattr(request, name)
                         for name in ("place", "item", "strategy", "score", "rank", "model", "handle")
                     },
-                    "attempt": one.attempts,
-                    "state": one.state,
-                    **{name: one.answers[-1][name] if one.answers else None for name in _CURRENT},
+                    "attempt": request.attempts,
+                    "state": request.state,
+                    **{name: request.answers[-1][name] if request.answers else None for name in _CURRENT},
                 }
-                for one in self.asked
+                for request in self.asked
             ],
-            "taken": {one.place for one in self.asked if one.taken},
+            "taken": {request.place for request in self.asked if request.taken},
             "answers": self.order,
             "refused": self.refused,
             "records": repr(records),
@@ -261,26 +265,26 @@ class Model:
     def brought(self) -> list[Any]:
         """Return what the training pool is to append at the end of this phase."""
         found = []
-        for one in self.asked:
-            if self.here(one):
-                kind, source, value = one.key
-                label = ("label", one.item, value, source, one.answers[-1]["cost"])
-                found.append({"id": one.item, "object": value, "label": label}[kind])
+        for request in self.asked:
+            if self.here(request):
+                kind, source, value = request.key
+                label = ("label", request.item, value, source, request.answers[-1]["cost"])
+                found.append({"id": request.item, "object": value, "label": label}[kind])
         return found
 
     def spent(self, before: float = math.inf) -> float:
         """Return what labels cost, and open requests will, as it was known at the query phase of a step."""
         total = 0.0
-        for one in self.asked:
-            if one.place[0] < before:
-                settled = one.closed is not None and one.closed < before
-                paid = one.answers[-1]["cost"] if one.answers else 0.0
-                total += paid if settled else one.cost
+        for request in self.asked:
+            if request.place[0] < before:
+                settled = request.closed is not None and request.closed < before
+                paid = request.answers[-1]["cost"] if request.answers else 0.0
+                total += paid if settled else request.cost
         return total + sum(paid for step, paid in self.paid if step < before)
 
     def counts(self, step: int) -> dict[str, int]:
         """Return how many requests a phase settled, and how many answers it did not take."""
-        closed = [one.state for one in self.asked if one.closed == step]
+        closed = [request.state for request in self.asked if request.closed == step]
         repeats = [repeat for when, _, _, repeat in self.refused if when == step]
         return {
             "labeled": closed.count("labeled"),

@@ -29,8 +29,8 @@ def tables(run: Run) -> dict[str, Any]:
     places = {row["id"]: (row["step"], row["ordinal"]) for row in asked} | {None: None}
     refused = run.read("SELECT request, step, item, kind FROM refused ORDER BY rowid")
     told = run.refused()
-    assert all(one["reason"] for one in told)
-    assert [one["item"] for one in told] == [row["item"] for row in refused]
+    assert all(row["reason"] for row in told)
+    assert [row["item"] for row in told] == [row["item"] for row in refused]
     of_request = ["strategy", "score", "rank", "model", "handle", "attempt", "state", "kind", "source", "cost"]
     of_answer = ["step", "source", "attempt", "kind", "cost"]
     return {

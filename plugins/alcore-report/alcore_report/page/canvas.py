@@ -1,4 +1,4 @@
-"""Figures as SVG that takes its colours from the page, so that it is right in light, dark and print; and as PNG."""
+"""Figures as SVG that takes its colors from the page, so that it is right in light, dark and print; and as PNG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Draw = Callable[[Axes, "Palette"], None]
 
 _TOKENS = ("ink", "muted", "grid", "paper")
 SERIES = 6
-"""How many colours there are; a seventh curve has the first one again, with another line and marker."""
+"""How many colors there are; a seventh curve has the first one again, with another line and marker."""
 _LIGHT = {"ink": "#1c2024", "muted": "#5b6470", "grid": "#d5dae0", "paper": "#ffffff"}
 _LIGHT_SERIES = ("#0067a5", "#b84600", "#00744f", "#a03d78", "#5a4fcf", "#7a5c00")
 _LINES = ("-", (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)))
@@ -27,7 +27,7 @@ HATCHES = ("", "///", "..", "xx", "\\\\", "++")
 
 @dataclasses.dataclass(frozen=True)
 class Palette:
-    """The colours of a figure."""
+    """The colors of a figure."""
 
     ink: str
     muted: str
@@ -36,7 +36,7 @@ class Palette:
     series: tuple[str, ...]
 
     def line(self, place: int) -> dict[str, Any]:
-        """Return how a curve is drawn: line, marker and colour tell it from others, each of them alone."""
+        """Return how a curve is drawn: line, marker and color tell it from others, each of them alone."""
         return {
             "color": self.series[place % SERIES],
             "linestyle": _LINES[place % len(_LINES)],
@@ -54,7 +54,7 @@ _IN_PAGE = Palette(
     **{name: f"#0a0b{place:02x}" for place, name in enumerate(_TOKENS)},
     series=tuple(f"#0a0b{place:02x}" for place in range(16, 16 + SERIES)),
 )
-"""Colours that stand for the variables of the page; nothing else has them."""
+"""Colors that stand for the variables of the page; nothing else has them."""
 _VARIABLES = {
     **{f"#0a0b{place:02x}": f"var(--{name})" for place, name in enumerate(_TOKENS)},
     **{f"#0a0b{place:02x}": f"var(--c{place - 16})" for place in range(16, 16 + SERIES)},
@@ -190,7 +190,7 @@ def tidy(axes: Axes, palette: Palette) -> None:
 
 
 def _in_page(text: str, key: str) -> str:
-    """Return an SVG file as an element: no ids that others may have, and colours of the page."""
+    """Return an SVG file as an element: no ids that others may have, and colors of the page."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
@@ -201,8 +201,8 @@ def _in_page(text: str, key: str) -> str:
     text = re.sub(r'\sid="([^"]*)"', renamed, text)
     text = re.sub(r"url\(#", f"url(#{key}-", text)
     text = re.sub(r'href="#', f'href="#{key}-', text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, variable)
+    for color, variable in _VARIABLES.items():
+        text = text.replace(color, variable)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1)
@@ -218,7 +218,7 @@ def label_ends(axes: Axes, palette: Palette, ends: Sequence[tuple[float, float, 
     axes
         With the curves on it.
     palette
-        The colours.
+        The colors.
     ends
         Place, height and name of the end of each curve.
     gap
@@ -245,7 +245,7 @@ def label_ends(axes: Axes, palette: Palette, ends: Sequence[tuple[float, float, 
 
 
 def image_bytes(values: np.ndarray[Any, Any], low: float, high: float) -> bytes:
-    """Return an image as PNG: grey for shape (H, W), colours for (H, W, 3)."""
+    """Return an image as PNG: gray for shape (H, W), colors for (H, W, 3)."""
     from matplotlib.image import imsave
 
     scaled = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-12), 0, 1)

@@ -130,7 +130,7 @@ class Facts:
         return None
 
     def lower(self, metric: str) -> bool:
-        """Tell whether a metric is better the lower it is."""
+        """Return whether a metric is better the lower it is."""
         return lower_is_better(metric)
 
     def last_entry(self, key: str) -> dict[str, Any] | None:

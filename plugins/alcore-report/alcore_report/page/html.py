@@ -35,5 +35,5 @@ def _environment() -> jinja2.Environment:
 
 
 def _is_number(text: str) -> bool:
-    """Tell whether a cell is aligned to the right: a number, perhaps with a sign or a unit, or none."""
+    """Return whether a cell is aligned to the right: a number, perhaps with a sign or a unit, or none."""
     return not text or text[0] in "-0123456789><"

@@ -204,7 +204,7 @@ class Remedies:
     # -- what is installed ---------------------------------------------------------------------------------------
 
     def offered(self, kind: str, name: str) -> bool:
-        """Tell whether an installed plugin offers a name."""
+        """Return whether an installed plugin offers a name."""
         return any(offer.name == name for offer in self._registry.offers(kind))
 
     @functools.cached_property

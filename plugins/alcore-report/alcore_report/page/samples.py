@@ -459,12 +459,12 @@ def _generated_text(request: dict[str, Any]) -> str | None:
 
 
 def is_field(predictions: SamplePredictions) -> bool:
-    """Tell whether the targets are fields: two axes or more a sample, or one of at least 16 values."""
+    """Return whether the targets are fields: two axes or more a sample, or one of at least 16 values."""
     return is_field_shape(predictions.targets.shape[1:])
 
 
 def is_field_shape(shape: Sequence[int]) -> bool:
-    """Tell whether a target of this shape is a field."""
+    """Return whether a target of this shape is a field."""
     return len(shape) > 1 or (len(shape) == 1 and shape[0] >= 16)
 
 

@@ -465,7 +465,7 @@ class BaseTracker:
         """
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return the last step that was told; with a state, a resumed run tells of the step that it goes on from."""
+        """Return the last step written; with a state, a resumed run calls it again for the step it goes on from."""
         return {"step": self._last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -475,7 +475,7 @@ class BaseTracker:
     @runhook
     def alcore_run_start(self, driver: RunContext) -> None:
         """Receive the run."""
-        self._driver, self._begun, self._waiting, self._told = driver, False, (), ""
+        self._driver, self._begun, self._waiting, self._reported = driver, False, (), ""
 
     @runhook
     def alcore_step_end(self, driver: RunContext, record: Mapping[str, Any]) -> None:
@@ -490,10 +490,10 @@ class BaseTracker:
         self._driver = driver
         step = driver.active_learning_step_idx
         records = {
-            driver.strategy_name(one): [
-                record for record in one.records if isinstance(record, Mapping) and record.get("step") == step
+            driver.strategy_name(strategy): [
+                record for record in strategy.records if isinstance(record, Mapping) and record.get("step") == step
             ]
-            for one in driver.metrology_strategies
+            for strategy in driver.metrology_strategies
         }
         measured = step_figures({"metrics": records})
         if error is None and measured and step > self._last:
@@ -516,9 +516,9 @@ class BaseTracker:
             while self._waiting:
                 self.write(self._waiting[0])
                 self._waiting = self._waiting[1:]
-            self._told = ""
+            self._reported = ""
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            if told != self._told:
-                self._told = told
+            reported = f"{type(error).__name__}: {error}"
+            if reported != self._reported:
+                self._reported = reported
                 raise

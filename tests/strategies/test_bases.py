@@ -84,7 +84,7 @@ def test_records_have_step_and_training_samples_and_are_written_where_asked(tmp_
     assert metrology.records == expected
     metrology.serialize_records()
     metrology.serialize_records(tmp_path / "records.json")
-    assert [one.name for one in tmp_path.iterdir()] == ["records.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["records.json"]
     assert json.loads((tmp_path / "records.json").read_text()) == expected
 
 
@@ -269,10 +269,12 @@ def test_pending_samples_are_those_without_an_answer(build: Build, toys: Any) ->
         skip_training=True,
     ).run()
     # 8, 9 and 10 are asked for in step 0, and so on; answers to step 0 are there, or it was given up, before step 3
-    assert [one.ids.tolist() for one in query.seen] == [
+    assert [features.ids.tolist() for features in query.seen] == [
         [8], [8, 9, 10, 11], [*range(8, 15)], [*range(11, 18)],
     ]  # fmt: skip
-    assert all(one.features.shape == (len(one.ids), 2) and one.targets is None for one in query.seen)
+    assert all(
+        features.features.shape == (len(features.ids), 2) and features.targets is None for features in query.seen
+    )
     assert query.takes_pending
     assert not WithoutPending().takes_pending
 
@@ -305,9 +307,9 @@ def test_only_what_was_not_answered_is_pending_when_the_run_has_ended(build: Bui
     assert driver.pending().tolist() == [10, 13]
     assert driver.spent() == (2, 3.0)
     query.seen.clear()
-    assert [one.sample for one in driver.choose()] == [14, 15, 16]
-    assert [one.sample for one in driver.choose()] == [17, 18, 19]
-    assert [one.ids.tolist() for one in query.seen] == [[10, 13], [10, 13, 14, 15, 16]]
+    assert [request.sample for request in driver.choose()] == [14, 15, 16]
+    assert [request.sample for request in driver.choose()] == [17, 18, 19]
+    assert [features.ids.tolist() for features in query.seen] == [[10, 13], [10, 13, 14, 15, 16]]
 
 
 def test_pending_samples_of_a_pool_of_its_own_are_known(build: Build, toys: Any) -> None:
@@ -320,7 +322,7 @@ def test_pending_samples_of_a_pool_of_its_own_are_known(build: Build, toys: Any)
         max_active_learning_steps=3,
         skip_training=True,
     ).run()
-    assert [one.ids.tolist() for one in query.seen] == [[], [0, 1], [2, 3]]
+    assert [features.ids.tolist() for features in query.seen] == [[], [0, 1], [2, 3]]
 
 
 def test_pending_samples_without_numbers_are_refused_by_id(build: Build, toys: Any) -> None:
@@ -349,4 +351,4 @@ def test_phases_called_by_hand_count_what_they_asked_for(build: Build, toys: Any
     with driver.session():
         driver._query_phase()
         driver._query_phase()
-    assert [one.ids.tolist() for one in query.seen] == [[], [8, 9]]
+    assert [features.ids.tolist() for features in query.seen] == [[], [8, 9]]
