@@ -1071,9 +1071,14 @@ class TrainingLoop(Protocol):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         on_epoch_end: EpochEnd | None = None,
+        validation_asked_for: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Train `model` in place."""
+        """Train `model` in place.
+
+        Where `validation_asked_for` is False, the validation step is the default loss of the task, and nobody looks at
+        its losses but for that of the last epoch, which the run records.
+        """
 
 
 class FactoryOptions(Protocol):

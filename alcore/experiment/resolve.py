@@ -146,6 +146,9 @@ def _complete_settings(
     given = experiment.settings
     suggested = {name: _suggested(data.defaults.get(name, {}), given[name]) for name in SETTINGS}
     torch_tables = {**given["training"], **suggested["training"]}
+    if checked["training"].get("reset_learner", suggested["training"].get("reset_learner")):
+        suggested["training"].pop("max_fine_tuning_epochs", None)  # a learner that begins anew isn't fine-tuned
+        suggested["driver"].pop("fine_tuning_lr", None)
     for name in TORCH_TABLES:  # these are checked below, together with what the user gave of them
         suggested["training"].pop(name, None)
     values, faults = check_tables(suggested)

@@ -24,6 +24,7 @@ _OPTIONAL = {
     "device",
     "dtype",
     "on_epoch_end",
+    "validation_asked_for",
 }
 
 
@@ -73,6 +74,11 @@ def resolve_train_step(
             "default loss."
         )
     return with_keywords(default_loss(info.task, kind_of(learner, info.task), info.class_weights), 2, keywords)
+
+
+def validation_asked_for(given: Any, learner: Any) -> bool:
+    """Return whether the validation step is one of the user's, who may want the loss of each epoch."""
+    return given is not None or callable(getattr(learner, "validation_step", None))
 
 
 def resolve_validate_step(

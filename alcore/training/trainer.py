@@ -24,6 +24,7 @@ from alcore.training.steps import (
     keywords_of_loop,
     resolve_train_step,
     resolve_validate_step,
+    validation_asked_for,
 )
 
 
@@ -220,6 +221,7 @@ class Trainer:
             "device": self._device,
             "dtype": self._dtype,
             "on_epoch_end": on_epoch_end,
+            "validation_asked_for": validation_asked_for(validate_step_fn, self._learner),
         }
         for name in self._not_taken:
             del arguments[name]

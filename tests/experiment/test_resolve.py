@@ -67,6 +67,27 @@ def test_suggestion_for_all_parts_of_a_kind_is_taken_by_those_that_have_the_para
 
 
 @pytest.mark.parametrize(
+    ("given", "epochs"),
+    [
+        ([], 20),
+        (["training.reset_learner=true"], None),
+        (["training.reset_learner=false"], 20),
+        (["training.reset_learner=true", "training.max_fine_tuning_epochs=5"], 5),
+    ],
+)
+def test_learner_that_begins_anew_trains_as_long_as_at_first_unless_told(registry, chosen, suggest, given, epochs):
+    suggestions = {
+        "training": {"max_fine_tuning_epochs": 20, "max_training_epochs": 50},
+        "driver": {"fine_tuning_lr": 0.1},
+    }
+    registry.plugins[0].offers["data"]["s"] = suggest(suggestions)
+    settings = resolve(chosen(*given, data=["s"]), registry).settings
+    assert settings.training["max_training_epochs"] == 50
+    assert settings.training["max_fine_tuning_epochs"] == epochs
+    assert settings.driver["fine_tuning_lr"] == (None if "training.reset_learner=true" in given else 0.1)
+
+
+@pytest.mark.parametrize(
     ("given", "built"), [([], 0), (["training.optimizer.lr=0.25"], 1), (["training.scheduler.cls=ConstantLR"], 1)]
 )
 def test_optimizer_is_tried_out_where_the_user_says_something_of_it(registry, chosen, monkeypatch, given, built):

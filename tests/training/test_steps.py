@@ -74,7 +74,10 @@ def test_optional_arguments_that_a_loop_does_not_take_are_found() -> None:
 
     def anything(model: Any, **kwargs: Any) -> None: ...
 
-    others = {"validation_dataloader", "validate_step_fn", "lr_scheduler", "device", "dtype", "on_epoch_end"}
+    others = {
+        "validation_dataloader", "validate_step_fn", "lr_scheduler", "device", "dtype", "on_epoch_end",
+        "validation_asked_for",
+    }  # fmt: skip
     assert arguments_not_taken(short) == others
     assert arguments_not_taken(some) == others - {"device", "dtype"} | {"train_step_fn"}
     assert arguments_not_taken(anything) == set()

@@ -74,7 +74,7 @@ def test_loop_gets_every_argument_of_the_protocol(toys: Any) -> None:
     (call,) = spy.calls
     assert set(call) == {
         "optimizer", "train_dataloader", "max_epochs", "validation_dataloader", "train_step_fn", "validate_step_fn",
-        "lr_scheduler", "device", "dtype", "on_epoch_end",
+        "lr_scheduler", "device", "dtype", "on_epoch_end", "validation_asked_for",
     }  # fmt: skip
     assert [len(batch[1]) for batch in call["validation_dataloader"]] == [4, 2]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from alcore.errors import UsageError
 from alcore.store import Run, parse_toml, run_folders, write_whole
 from alcore_report.arms import BASELINE, CEILING, Arm, Plan, differences
 from alcore_report.cells import Cell, each_cell
-from alcore_report.curves import MANIFEST, Found, curves_of_runs, read_manifest
+from alcore_report.curves import Found, curves_of_runs, read_manifest, write_manifest
 from alcore_report.words import counted, rough_duration
 
 _FORMAT = 1
@@ -88,12 +87,13 @@ class Benchmark:
         manifest = read_manifest(self.folder)
         names = [arm.name for arm in self.plan.arms]
         content = {
+            **manifest,
             "format": _FORMAT,
             "arms": {**manifest.get("arms", {}), **{arm.name: arm.stem for arm in self.plan.arms}},
             "ceiling": CEILING if CEILING in names else manifest.get("ceiling"),
             "baseline": BASELINE if BASELINE in names else manifest.get("baseline"),
         }
-        write_whole(self.folder / MANIFEST, json.dumps(content, indent=1) + "\n", durable=True)
+        write_manifest(self.folder, content)
 
     def found(self, cells: Sequence[Cell]) -> Found:
         """Return the curves of the cells that are done, and why the others are not."""

@@ -35,6 +35,7 @@ from alcore.errors import UsageError
 if TYPE_CHECKING:
     from alcore.store import Run
     from alcore_report.compare import Comparison
+    from alcore_report.curves import Found
 
 _NAMES = list[str] | None
 
@@ -173,7 +174,9 @@ def benchmark(
     except CellsInterrupted:
         tell_above_bar(f"interrupted; what is done is in {this.folder}. The same command goes on from there.")
         raise typer.Exit(INTERRUPTED) from None
-    comparison = compare_curves(this.found(cells), metric=metric, lower=lower)
+    collected = this.found(cells)
+    comparison = compare_curves(collected, metric=metric, lower=lower)
+    _note_looks(collected, comparison)
     picture = this.folder / "comparison.png" if plot is None else plot
     _print(comparison, as_json)
     _draw(comparison, picture)
@@ -215,13 +218,26 @@ def compare(
 
     if plot is not None:
         check_format(plot)
-    comparison = compare_curves(read(runs, root), metric=metric, lower=lower, baseline=baseline, ceiling=ceiling_arm)
+    collected = read(runs, root)
+    comparison = compare_curves(collected, metric=metric, lower=lower, baseline=baseline, ceiling=ceiling_arm)
+    _note_looks(collected, comparison)
     _print(comparison, as_json)
     if table is not None:
         with _writing(table):
             write_table(comparison.curves, table)
     if plot is not None:
         _draw(comparison, plot)
+
+
+def _note_looks(collected: Found, comparison: Comparison) -> None:
+    """Note in benchmarks which seeds verdicts are on; one on more seeds takes earlier ones into account."""
+    from alcore_report.curves import note_looks
+
+    looked = {arm: seeds for axis in comparison.axes for arm, seeds in axis.tested().items()}
+    try:
+        note_looks(collected.benchmarks, looked)
+    except OSError as error:
+        say(f"note: which seeds this verdict is on could not be noted: {error}")
 
 
 def forecast(

@@ -102,15 +102,20 @@ class Verdict:
     outcome
         What the test says.
     difference
-        Mean of area minus area of the baseline, over the seeds that both have, in the unit of the metric.
+        The typical difference (`alcore_report.statistics.typical_difference`) of area and area of the baseline, over
+        the seeds that both have, in the unit of the metric. It is what the test is of.
     seeds
         How many these are.
     p, adjusted_p
-        Of the signed-rank test, and by Holm for the number of arms.
+        Of the signed-rank test of these seeds, and for the number of arms (Holm) and of looks.
+    looks
+        How many seeds each look has had that counts, this one last.
     smallest_p
-        The smallest adjusted p that so many seeds can give.
+        The smallest adjusted p that so many seeds can give at a first look.
     detectable
-        The difference that would have been found with power 0.8; None where it has no use or can't be told.
+        The typical difference that would have been found with power 0.8; None where it has no use or can't be told.
+    far
+        The seeds whose difference lies far from all others, the farthest first, each with its difference.
     sentence
         All of it in words.
     """
@@ -120,8 +125,10 @@ class Verdict:
     seeds: int
     p: float
     adjusted_p: float
+    looks: tuple[int, ...]
     smallest_p: float
-    detectable: float | None
+    detectable: Interval | None
+    far: tuple[tuple[int, float], ...]
     sentence: str
 
 
@@ -151,6 +158,15 @@ class Axis:
     gap: Gap | None
     targets: dict[str, list[Target]]
     verdicts: dict[str, Verdict]
+
+    def tested(self) -> dict[str, list[int]]:
+        """Return the seeds of each arm that was tested against the baseline: those that both have."""
+        *_, base = self.arms.values()
+        return {
+            arm: _shared_seeds(self.arms[arm], base)
+            for arm, verdict in self.verdicts.items()
+            if verdict.outcome != "too few seeds"
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,9 +268,9 @@ def compare_curves(
     tops = [curve for curve in curves if curve.arm == top]
     last = [points_of(curve, metric, over_cost=False) for curve in tops]
     at_ceiling = st.mean_interval(np.array([values[-1] for _, values in last])) if last else None
-    axes = [_axis("labels", groups, metric, lower, base, at_ceiling, top)]
+    axes = [_axis("labels", groups, metric, lower, base, at_ceiling, top, collected.looks)]
     if _costs_differ(curve for group in groups.values() for curve in group):
-        axes.append(_axis("cost", groups, metric, lower, base, at_ceiling, top))
+        axes.append(_axis("cost", groups, metric, lower, base, at_ceiling, top, collected.looks))
     return Comparison(
         metric,
         lower,
@@ -306,6 +322,7 @@ def _axis(
     base: str,
     ceiling: Interval | None,
     top: str | None,
+    looks: Mapping[str, Sequence[Sequence[int]]],
 ) -> Axis:
     points = {arm: [points_of(c, metric, over_cost=name == "cost") for c in group] for arm, group in groups.items()}
     x = _shared_places([x for curves in points.values() for x, _ in curves], name)
@@ -315,7 +332,7 @@ def _axis(
     }
     gap = _gap(arms, lower, ceiling, top)
     targets = {arm: _targets(x, own, arms[base], gap, lower) for arm, own in arms.items()} if gap else {}
-    verdicts = _verdicts(name, x, arms, base, lower, gap, targets, metric.rpartition(".")[2])
+    verdicts = _verdicts(name, x, arms, base, lower, gap, targets, metric.rpartition(".")[2], looks)
     return Axis(name, x, arms, gap, targets, verdicts)
 
 
@@ -364,8 +381,12 @@ def _targets(x: Array, arm: ArmCurve, base: ArmCurve, gap: Gap, lower: bool) -> 
 
 def _matched(arm: ArmCurve, base: ArmCurve) -> tuple[Array, Array]:
     """Return the values of the seeds that both have, in the same order."""
-    both = [seed for seed in arm.seeds if seed in base.seeds]
+    both = _shared_seeds(arm, base)
     return arm.values[[arm.seeds.index(s) for s in both]], base.values[[base.seeds.index(s) for s in both]]
+
+
+def _shared_seeds(arm: ArmCurve, base: ArmCurve) -> list[int]:
+    return [seed for seed in arm.seeds if seed in base.seeds]
 
 
 # -- verdicts ----------------------------------------------------------------------------------------------------
@@ -380,39 +401,65 @@ def _verdicts(
     gap: Gap | None,
     targets: Mapping[str, list[Target]],
     metric: str,
+    looks: Mapping[str, Sequence[Sequence[int]]],
 ) -> dict[str, Verdict]:
     others = [arm for name, arm in arms.items() if name != base]
+    shared = [_shared_seeds(other, arms[base]) for other in others]
     differences = []
     for other in others:
         own, its = _matched(other, arms[base])
         differences.append(st.areas(x, own) - st.areas(x, its))
-    tests = [st.signed_rank(difference) for difference in differences]
-    adjusted = st.holm([p for p, _ in tests])
+    counted_looks = [_looks(looks.get(arm.arm, ()), seeds) for arm, seeds in zip(others, shared, strict=True)]
+    tests = [
+        st.p_of_looks(difference, places) if len(difference) else st.Looked(1.0, 0)
+        for difference, places in zip(differences, counted_looks, strict=True)
+    ]
+    adjusted = st.holm([test.p for test in tests])
     least = st.holm([st.smallest_p(len(difference)) for difference in differences])
     verdicts = {}
-    for arm, difference, (p, ranks), after, smallest in zip(others, differences, tests, adjusted, least, strict=True):
-        outcome: Outcome
+    for place, (arm, difference) in enumerate(zip(others, differences, strict=True)):
+        seen = counted_looks[place]
+        p, ranks = st.signed_rank(difference[seen[tests[place].look]] if len(difference) else difference)
         direction = -ranks if lower else ranks
+        outcome: Outcome
         detectable = None
-        if smallest > st.ALPHA or len(difference) < 2:
+        if least[place] > st.ALPHA or len(difference) < 2:
             outcome = "too few seeds"
-        elif after <= st.ALPHA:
+        elif adjusted[place] <= st.ALPHA:
             outcome = "better" if direction > 0 else "worse"
         else:
             outcome = "no difference found"
-            shift = st.detectable(difference, st.ALPHA / len(others))
-            detectable = shift if math.isfinite(shift) and np.ptp(difference) > 0 else None
-        mean = st.mean_interval(difference) if len(difference) else Interval(math.nan, math.nan, math.nan)
-        verdict = Verdict(outcome, mean, len(difference), p, after, smallest, detectable, "")
+            shift = st.detectable(difference, st.FIRST_SHARE * st.ALPHA / len(others))
+            detectable = shift if math.isfinite(shift.value) and np.ptp(difference) > 0 else None
+        typical = st.typical_difference(difference) if len(difference) else Interval(math.nan, math.nan, math.nan)
+        verdict = Verdict(
+            outcome,
+            typical,
+            len(difference),
+            p,
+            adjusted[place],
+            tuple(map(len, seen)),
+            least[place],
+            detectable,
+            tuple((shared[place][far], float(difference[far])) for far in st.far_from_the_others(difference)),
+            "",
+        )
         if outcome == "too few seeds":
             counts = [len(paired) for paired in differences if paired is not difference]
             sentence = _too_few(arm, arms[base], verdict, counts)
         else:
-            sentence = _sentence(
-                axis, arm.arm, base, verdict, metric, gap, targets, lower, len(others), difference, x[-1]
-            )
+            comparisons = len(others)
+            sentence = _sentence(axis, arm.arm, base, verdict, metric, gap, targets, comparisons, difference, x[-1])
         verdicts[arm.arm] = dataclasses.replace(verdict, sentence=sentence)
     return verdicts
+
+
+def _looks(before: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[int]]:
+    """Return the places of the seeds that each look has seen, this one last; a look at the same seeds is the same."""
+    places = {seed: place for place, seed in enumerate(seeds)}
+    looks = [tuple(sorted(places[seed] for seed in look if seed in places)) for look in before]
+    earlier = [list(look) for look in dict.fromkeys(looks) if 0 < len(look) < len(seeds)]
+    return [*earlier, list(range(len(seeds)))]
 
 
 def _too_few(arm: ArmCurve, base: ArmCurve, verdict: Verdict, others: Sequence[int]) -> str:
@@ -434,7 +481,6 @@ def _sentence(
     metric: str,
     gap: Gap | None,
     targets: Mapping[str, list[Target]],
-    lower: bool,
     comparisons: int,
     differences: Array,
     end: float,
@@ -442,32 +488,51 @@ def _sentence(
     seeds = counted(verdict.seeds, "seed")
     if not differences.any():
         return f"No difference found between {arm} and {base}: their curves have the same area at each of {seeds}."
-    tested = f"p = {number(verdict.adjusted_p, 2)}{' after Holm' if comparisons > 1 else ''}, {seeds}"
-    mean, low, high = (number(value, 3) for value in verdict.difference)
+    before = verdict.looks[:-1]
+    looked = f" after {'a look' if len(before) == 1 else 'looks'} at {_list(before)}" if before else ""
+    several = f" for {comparisons} comparisons" if comparisons > 1 else ""
+    tested = f"p = {number(verdict.adjusted_p, 2)}{several}, {seeds}{looked}"
+    low, high = (number(value, 3) for value in verdict.difference[1:])
     if verdict.outcome == "no difference found":
-        power = (
-            "which difference would have been found can't be told of these seeds"
-            if verdict.detectable is None
-            else f"a difference of {number(verdict.detectable, 2)} would have been found with power {st.POWER:g}"
-        )
-        return (
-            f"No difference found between {arm} and {base} ({tested}): the mean {metric} along the curve differs by "
-            f"{mean} ({low} to {high}); {power}."
-        )
-    how = f"is {verdict.outcome} than"
-    much = number(abs(verdict.difference.value), 3)
-    side = "higher" if verdict.difference.value > 0 else "lower"
-    ends = sorted(abs(value) for value in verdict.difference[1:])
-    crosses = verdict.difference.low * verdict.difference.high < 0
-    interval = f"{low} to {high}" if crosses else f"{number(ends[0], 3)} to {number(ends[1], 3)}"
-    if (side == "higher") == ((verdict.outcome == "better") != lower) and verdict.difference.value:
-        text = f"{arm} {how} {base}: its mean {metric} along the curve is {much} {side} ({interval}; {tested})."
-    else:  # the test goes by ranks, and a few large differences can give the mean the other sign
+        power = "which difference would have been found can't be told of these seeds"
+        if verdict.detectable is not None:
+            most = (number(value, 2) for value in verdict.detectable[1:])
+            power = f"a difference between {' and '.join(most)} would have been found with power {st.POWER:g}"
         text = (
-            f"{arm} {how} {base} by the ranks of the differences ({tested}), though not in the mean: its mean {metric} "
-            f"along the curve differs by {mean} ({low} to {high}). See the single seeds."
+            f"No difference found between {arm} and {base} ({tested}): in a typical seed the mean {metric} along the "
+            f"curve differs by {number(verdict.difference.value, 3)} ({low} to {high}); {power}."
         )
-    return text + ("" if gap is None else _needed(axis, arm, base, gap, targets, end))
+        return text + _far(arm, base, verdict)
+    if verdict.difference.value:
+        side = "higher" if verdict.difference.value > 0 else "lower"
+        ends = sorted(abs(value) for value in verdict.difference[1:])
+        crosses = verdict.difference.low * verdict.difference.high < 0
+        interval = f"{low} to {high}" if crosses else f"{number(ends[0], 3)} to {number(ends[1], 3)}"
+        much = f"{number(abs(verdict.difference.value), 3)} {side} ({interval}; {tested})"
+        text = f"{arm} is {verdict.outcome} than {base}: in a typical seed its mean {metric} along the curve is {much}."
+    else:
+        text = (
+            f"{arm} is {verdict.outcome} than {base} at the {np.count_nonzero(differences)} of {seeds} at which their "
+            f"curves differ ({tested})."
+        )
+    return text + _far(arm, base, verdict) + ("" if gap is None else _needed(axis, arm, base, gap, targets, end))
+
+
+def _far(arm: str, base: str, verdict: Verdict) -> str:
+    """Name the seeds whose differences lie far from the others, with their differences."""
+    if not verdict.far:
+        return ""
+    seeds = [
+        f"{seed} ({number(abs(difference), 3)} {'higher' if difference > 0 else 'lower'} than {base})"
+        for seed, difference in verdict.far
+    ]
+    return f" Far from the others {'is seed' if len(seeds) == 1 else 'are seeds'} {_list(seeds)}: look at {arm} there."
+
+
+def _list(items: Sequence[Any]) -> str:
+    """Return items as words: ``8``, ``8 and 12``, ``8, 10 and 12``."""
+    words = [str(item) for item in items]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _needed(axis: str, arm: str, base: str, gap: Gap, targets: Mapping[str, list[Target]], end: float) -> str:

@@ -8,14 +8,14 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alcore.errors import UsageError, did_you_mean
-from alcore.store import Run, figures, find_run, parse_json, parse_toml, run_folders, runs_within
+from alcore.store import Run, figures, find_run, parse_json, parse_toml, run_folders, runs_within, write_whole
 from alcore_report.statistics import Array
 
 MANIFEST = "benchmark.json"
@@ -69,12 +69,18 @@ class Found:
         The name of each run that can't be, and why.
     ceiling, baseline
         The arms that a benchmark says are these, if one does.
+    looks
+        By arm, the seeds of each earlier verdict of a benchmark, the first one first.
+    benchmarks
+        The folders of the benchmarks.
     """
 
     curves: list[Curve] = dataclasses.field(default_factory=list)
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     ceiling: str | None = None
     baseline: str | None = None
+    looks: dict[str, list[list[int]]] = dataclasses.field(default_factory=dict)
+    benchmarks: list[Path] = dataclasses.field(default_factory=list)
 
 
 def lower_is_better(metric: str) -> bool:
@@ -112,6 +118,7 @@ def read(words: Sequence[str], root: Path) -> Found:
     collected.curves += more.curves
     collected.left_out += more.left_out
     collected.ceiling, collected.baseline = more.ceiling, more.baseline
+    collected.looks, collected.benchmarks = more.looks, more.benchmarks
     _refuse_repeated(collected.curves)
     return collected
 
@@ -167,6 +174,9 @@ def curves_of_runs(folders: Iterable[Path]) -> Found:
         home = folder.resolve().parent
         if home not in manifests:
             manifests[home] = read_manifest(home)
+            if manifests[home]:
+                collected.benchmarks.append(home)
+                collected.looks.update(_looks(manifests[home]))
         manifest = manifests[home]
         try:
             run = Run(folder)
@@ -215,6 +225,40 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("arms"), dict):
         raise UsageError(f"{path} does not say which runs are of which arm. Remove it to compare them by their names.")
     return content
+
+
+def _looks(manifest: Mapping[str, Any]) -> dict[str, list[list[int]]]:
+    """Return the seeds of each verdict that a benchmark has given, by arm; what is no such list is left out."""
+    given = manifest.get("looks")
+    return {
+        arm: [look for look in looks if isinstance(look, list) and all(isinstance(seed, int) for seed in look)]
+        for arm, looks in (given.items() if isinstance(given, dict) else ())
+        if isinstance(looks, list)
+    }
+
+
+def note_looks(folders: Iterable[Path], seeds_of: Mapping[str, Sequence[int]]) -> None:
+    """Add to benchmarks that a verdict was given, unless it is on the same seeds as one before.
+
+    Parameters
+    ----------
+    folders
+        The folders of the benchmarks.
+    seeds_of
+        The seeds of the verdict on each arm. Arms that a benchmark doesn't have are left out.
+    """
+    for folder in folders:
+        manifest = read_manifest(folder)
+        looks = _looks(manifest)
+        for arm, seeds in seeds_of.items():
+            if arm in manifest["arms"] and sorted(seeds) not in looks.setdefault(arm, []):
+                looks[arm].append(sorted(seeds))
+        write_manifest(folder, {**manifest, "looks": looks})
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write what a benchmark says about the runs in its folder."""
+    write_whole(folder / MANIFEST, json.dumps(content, indent=1) + "\n", durable=True)
 
 
 def unfinished(meta: dict[str, Any]) -> str | None:

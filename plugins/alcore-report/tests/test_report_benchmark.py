@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from alcore_report import cells
+from alcore_report.curves import curves_of_runs, note_looks
 from alcore_testing import Finished, run_command
 from helpers.processes import ForkedPython
 from safetensors.numpy import load_file
@@ -126,6 +128,29 @@ def test_compare_takes_the_folder_of_a_benchmark_by_its_name(small):
     again = run_command(folder, "compare", "moons", "--json")
     assert again.code == 0, again.err
     assert json.loads(again.out) == json.loads(done.out)
+
+
+def test_verdicts_are_noted_with_their_seeds(small, tmp_path):
+    home = tmp_path / "moons"
+    shutil.copytree(small[0] / "active_learning_logs" / "moons", home)
+    runs = [home / f"{arm}-{seed}" for arm in ("uq", "random") for seed in (0, 1)]
+    assert curves_of_runs(runs).looks == {}
+    for seeds in ([1, 0], [0, 1], [0, 1, 2]):
+        note_looks([home], {"uq": seeds, "another": seeds})
+    collected = curves_of_runs(runs)
+    assert collected.looks == {"uq": [[0, 1], [0, 1, 2]]}
+    assert collected.benchmarks == [home.resolve()]
+    assert run_command(tmp_path, *BENCHMARK, "--root", tmp_path).code == 0  # which writes the file anew
+    assert curves_of_runs(runs).looks == collected.looks
+
+
+def test_damaged_looks_are_left_out(small, tmp_path):
+    home = tmp_path / "moons"
+    shutil.copytree(small[0] / "active_learning_logs" / "moons", home)
+    manifest = json.loads((home / "benchmark.json").read_text())
+    for looks, left in (([1], {}), ({"uq": 3}, {}), ({"uq": [[0, 1], "x", [None]]}, {"uq": [[0, 1]]})):
+        (home / "benchmark.json").write_text(json.dumps({**manifest, "looks": looks}))
+        assert curves_of_runs([home / "uq-0"]).looks == left
 
 
 def test_what_is_done_is_not_run_again(small):

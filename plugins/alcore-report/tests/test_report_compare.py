@@ -40,14 +40,14 @@ def test_an_arm_that_is_higher_on_each_seed_is_better():
     # a lift of 0.1 from the second point on: half of the first of four intervals
     assert judged.difference.value == pytest.approx(0.1 * 3.5 / 4, abs=0.01)
     assert judged.difference.low < 0.1 * 3.5 / 4 < judged.difference.high
-    assert judged.sentence.startswith("uq is better than random: its mean f1 along the curve is 0.08")
+    assert judged.sentence.startswith("uq is better than random: in a typical seed its mean f1 along the curve is 0.08")
     assert "8 seeds" in judged.sentence
 
 
 def test_an_arm_that_is_lower_is_said_to_be_worse_than_random():
     judged = verdict(arm("random", range(8)), arm("uq", range(8), -0.1))
     assert judged.outcome == "worse"
-    assert judged.sentence.startswith("uq is worse than random: its mean f1 along the curve is 0.")
+    assert judged.sentence.startswith("uq is worse than random: in a typical seed its mean f1 along the curve is 0.")
     assert " lower (" in judged.sentence
 
 
@@ -68,7 +68,7 @@ def test_metrics_that_are_better_the_higher(name):
     assert not lower_is_better(name)
 
 
-@pytest.mark.parametrize(("seeds", "others"), [(5, 1), (6, 2)])
+@pytest.mark.parametrize(("seeds", "others"), [(5, 1), (6, 2), (7, 3)])
 def test_too_few_seeds_to_tell_however_clear_the_curves_are(seeds, others):
     arms = [arm("random", range(seeds)), *(arm(f"uq{i}", range(seeds), 0.3) for i in range(others))]
     judged = verdict(*arms, name="uq0")
@@ -81,14 +81,16 @@ def test_too_few_seeds_to_tell_however_clear_the_curves_are(seeds, others):
 
 def test_without_significance_the_verdict_says_what_would_have_been_found():
     arms = [arm("random", range(10), noise=0.02), arm("uq", range(10), noise=0.02, jitter=1)]
-    assert "finds in 80% of 4000 simulated sets" in as_text(compare_curves(Found([*arms[0], *arms[1]])))
+    assert "finds in 80% of 4000" in as_text(compare_curves(Found([*arms[0], *arms[1]])))
     judged = verdict(*arms)
     assert judged.outcome == "no difference found"
     assert judged.detectable is not None
     assert judged.sentence.startswith("No difference found between uq and random (p = ")
-    said = re.search(r"a difference of ([\d.]+) would have been found with power 0.8", judged.sentence)
+    said = re.search(
+        r"a difference between ([\d.]+) and ([\d.]+) would have been found with power 0.8", judged.sentence
+    )
     assert said is not None
-    assert float(said[1]) == pytest.approx(judged.detectable, rel=0.1)
+    assert (float(said[1]), float(said[2])) == pytest.approx(judged.detectable[1:], rel=0.1)
 
 
 def test_equal_curves_differ_in_nothing():
@@ -170,16 +172,44 @@ def test_an_arm_is_only_said_not_to_get_there_by_the_last_shared_place():
     assert judged.sentence.endswith("random does not get there by 150 labels.")
 
 
-def test_a_finding_of_the_ranks_against_the_mean_is_said_to_be_one():
-    differences = [0.01, 0.011, 0.012, 0.013, 0.014, 0.015, 0.016, 0.017, 0.018, -1.0]
-    judged = verdict(of_areas("random", [0.0] * 10), of_areas("uq", differences), lower=False)
-    assert judged.outcome == "no difference found"  # ten seeds, one of them against
+def test_one_seed_that_fails_does_not_turn_the_verdict_and_is_named():
     differences = [*np.linspace(0.01, 0.02, 19).tolist(), -1.0]
     judged = verdict(of_areas("random", [0.0] * 20), of_areas("uq", differences), lower=False)
-    assert (judged.outcome, judged.difference.value < 0) == ("better", True)
-    assert "by the ranks of the differences" in judged.sentence
-    assert "not in the mean" in judged.sentence
-    assert not re.search(r"is better than random: its mean f1 along the curve is [\d.]+ lower", judged.sentence)
+    assert np.mean(differences) < 0
+    assert judged.outcome == "better"
+    assert 0.01 < judged.difference.low < judged.difference.value < judged.difference.high < 0.02
+    assert judged.far == ((19, -1.0),)
+    assert "in a typical seed its mean f1 along the curve is 0.0147 higher" in judged.sentence
+    assert "Far from the others is seed 19 (1.00 lower than random): look at uq there." in judged.sentence
+    assert "mean f1 along the curve is" not in judged.sentence.replace("in a typical seed its mean f1", "")
+
+
+def test_seed_that_fails_is_named_where_nothing_is_found():
+    judged = verdict(of_areas("random", [0.0] * 8), of_areas("uq", [0.01, -0.01, 0.02, -0.02, 0.0, 0.01, -0.9, -0.8]))
+    assert judged.outcome == "no difference found"
+    assert judged.sentence.endswith(
+        "Far from the others are seeds 6 (0.900 lower than random) and 7 (0.800 lower than random): look at uq there."
+    )
+
+
+def test_difference_at_a_few_seeds_alone_is_said_to_be_there():
+    judged = verdict(of_areas("random", [0.0] * 21), of_areas("uq", [0.0] * 15 + [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
+    assert (judged.outcome, judged.difference.value) == ("better", 0)
+    assert "uq is better than random at the 6 of 21 seeds at which their curves differ" in judged.sentence
+
+
+def test_look_at_more_seeds_needs_more_than_a_first_one():
+    differences = np.random.default_rng(4).normal(0.05, 0.1, 16)
+    curves = [*of_areas("random", [0.0] * 16), *of_areas("uq", differences)]
+    (first, again) = (
+        compare_curves(Found(curves, looks=looks)).axes[0].verdicts["uq"]
+        for looks in ({}, {"uq": [list(range(8)), list(range(8))], "badge": [[1]]})
+    )
+    assert (first.looks, again.looks) == ((16,), (8, 16))
+    assert first.p == again.p
+    assert first.adjusted_p < again.adjusted_p
+    assert "16 seeds after a look at 8" in again.sentence
+    assert "look" not in first.sentence.partition("Far")[0]
 
 
 def test_seeds_that_are_needed_are_those_beside_the_other_arms():

@@ -174,6 +174,7 @@ class DefaultTrainingLoop:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         on_epoch_end: EpochEnd | None = None,
+        validation_asked_for: bool = True,
         **kwargs: Any,
     ) -> None:
         """Train `model` in place.
@@ -189,7 +190,8 @@ class DefaultTrainingLoop:
         max_epochs
             Number of epochs.
         validation_dataloader
-            Iterable over validation batches, used after each epoch, in eval mode and without gradients.
+            Iterable over validation batches, used after each epoch, or the last one (`validation_asked_for`), in eval
+            mode and without gradients.
         train_step_fn
             ``step(model, batch)`` returns the loss; the loop's own, else ``model.training_step(batch)``, if None.
         validate_step_fn
@@ -201,6 +203,9 @@ class DefaultTrainingLoop:
             Where batches are moved to, and the type of their floating-point tensors; not used for alcore's own loaders.
         on_epoch_end
             Called with the epoch and its mean losses.
+        validation_asked_for
+            Whether to validate after each epoch. If False, that is done where `patience` or `ReduceLROnPlateau` watch
+            the validation loss; else after the last epoch alone.
         **kwargs
             Not used.
 
@@ -219,7 +224,7 @@ class DefaultTrainingLoop:
             )
         if optimizer is None:
             raise _nothing_to_train(model)
-        if self.schedule == "batch" and isinstance(lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        if self.schedule == "batch" and _is_plateau(lr_scheduler):
             raise UsageError(
                 "DefaultTrainingLoop: ReduceLROnPlateau watches the loss of an epoch, so it can't be stepped after "
                 "each batch; use schedule='epoch'."
@@ -232,6 +237,7 @@ class DefaultTrainingLoop:
                 train_step_fn or _own_step, stepper, model, device,
                 amp=self.amp, capture=self.enable_static_capture, compiler=self._compiler,
             )  # fmt: skip
+            each = validation_asked_for or early is not None or _is_plateau(lr_scheduler)
             model.train()
             for epoch in range(max_epochs):
                 if early is not None and early.ended:
@@ -239,7 +245,7 @@ class DefaultTrainingLoop:
                 batches = self._bar(_on_device(train_dataloader, device, dtype), epoch, max_epochs)
                 losses = self._epoch(model, batches, step, stepper, lr_scheduler)
                 metrics = {"loss": _mean(losses, epoch, skipping=self.amp == "fp16")}
-                if validation_dataloader is not None:
+                if validation_dataloader is not None and (each or epoch == max_epochs - 1):
                     value = self._validate(
                         model, _on_device(validation_dataloader, device, dtype), validate_step_fn, device
                     )
@@ -315,6 +321,10 @@ class DefaultTrainingLoop:
         with evaluating(model):
             values = [value for batch in batches if (value := step(model, batch)) is not None]
         return average(math.fsum(map(float, values)) / len(values)) if values else None
+
+
+def _is_plateau(scheduler: Any) -> bool:
+    return isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
 
 
 def _nothing_to_train(learner: Any) -> UsageError:

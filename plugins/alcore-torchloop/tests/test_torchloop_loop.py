@@ -3,16 +3,19 @@
 import copy
 import functools
 import io
+import queue
 import sys
 from collections import namedtuple
 
 import alcore_torchloop.loop as loop_module
 import pytest
 import torch
+from alcore_testing import toy_pool
 from alcore_torchloop import DefaultTrainingLoop
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau
 
-from alcore import TensorPool, UsageError
+from alcore import Driver, TensorPool, UsageError
+from alcore.config import DriverConfig, OptimizerConfig, StrategiesConfig, TrainingConfig
 from alcore.errors import DivergedError
 from alcore.training import BatchLoader
 
@@ -451,3 +454,52 @@ def test_plugin_offers_its_parts_by_name():
     made = plugins.installed().make("loop", "default", schedule="batch")
     assert type(made) is DefaultTrainingLoop
     assert made.schedule == "batch"
+
+
+# -- when a run validates ----------------------------------------------------------------------------------------------
+
+
+class Counts(torch.nn.Linear):
+    """Notes how many held-out items it is given in eval mode."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.validated = 0
+
+    def forward(self, x):
+        if not self.training:
+            self.validated += len(x)
+        return super().forward(x)
+
+
+class CountsByItself(Counts):
+    def validation_step(self, batch):
+        self.validated += len(batch[0])
+
+
+@pytest.mark.parametrize(
+    ("learner", "loop", "scheduler", "step", "times"),
+    [
+        (Counts, {}, None, None, 1),
+        (Counts, {"patience": 9}, None, None, 5),
+        (Counts, {}, torch.optim.lr_scheduler.ReduceLROnPlateau, None, 5),
+        (Counts, {}, functools.partial(torch.optim.lr_scheduler.StepLR, step_size=1), None, 1),
+        (Counts, {}, None, lambda model, batch: model(batch[0]).sum(), 5),
+        (Counts, {"validate_step_fn": lambda model, batch: model(batch[0]).sum()}, None, None, 5),
+        (CountsByItself, {}, None, None, 5),
+    ],
+)
+def test_run_validates_after_each_epoch_where_something_uses_it(tmp_path, learner, loop, scheduler, step, times):
+    model, held_out = learner(), toy_pool("classes")
+    driver = Driver(
+        DriverConfig(batch_size=8, max_active_learning_steps=1, skip_labeling=True, root_log_dir=tmp_path),
+        model,
+        StrategiesConfig([], queue.Queue),
+        TrainingConfig(
+            toy_pool("classes"), max_training_epochs=5, val_datapool=held_out,
+            optimizer_config=OptimizerConfig(torch.optim.SGD, {"lr": 0.1}, scheduler),
+            train_loop_fn=DefaultTrainingLoop(**loop),
+        ),
+    )  # fmt: skip
+    driver.run(validate_step_fn=step)
+    assert model.validated == 2 + times * len(held_out)  # a run tries two candidates as it begins
