@@ -45,7 +45,10 @@ HERE = Path(__file__).resolve().parent
 def driver_of(path: Path, seed: int, given: argparse.Namespace, root: Path) -> tuple[Any, TrainingClock]:
     """Return the driver of a run on a table, and the clock of its trainings."""
     with path.open(encoding="utf-8") as file:
-        rows = sum(1 for _ in csv.reader(file)) - 1
+        targets = [row[-1] for row in csv.reader(file)][1:]
+    rows, start = len(targets), SIZES[0]
+    if path.stem in KINDS["classification"]:
+        start = max(start, len(set(targets)))  # one of each class, which is what the data wants
     held_out = min(ROWS, rows // 3)
     chosen = experiment.Experiment.open(path, registry := plugins.installed())
     chosen.choose("query", ["parts:UpToNext"])
@@ -54,7 +57,7 @@ def driver_of(path: Path, seed: int, given: argparse.Namespace, root: Path) -> t
         if (name := getattr(given, kind)) is not None:
             chosen.choose(kind, [name])
     chosen.complete()
-    chosen.parts["data"][0].values |= {"target": "y", "initial": SIZES[0], "validation": held_out / rows, "seed": seed}
+    chosen.parts["data"][0].values |= {"target": "y", "initial": start, "validation": held_out / rows, "seed": seed}
     steps = len([size for size in SIZES if size <= rows - held_out]) - 1
     for text in (
         f"driver.max_active_learning_steps={steps}", f"driver.seed={seed}", f"driver.root_log_dir={root}",
