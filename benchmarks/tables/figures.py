@@ -36,10 +36,10 @@ def of_shares(trained_on: Any, targets: Any, classes: int) -> float:
 def of_values(mean: Any, deviation: Any, targets: Any) -> dict[str, float]:
     """Return r2; with a standard deviation the share that the 90% interval covers, and log likelihood, too."""
     left = float(((targets - mean) ** 2).sum() / ((targets - targets.mean()) ** 2).sum())
-    found = {"r2": 1 - left}
+    figures = {"r2": 1 - left}
     if deviation is not None:
         inside = abs(targets - mean) <= norm.ppf(0.95) * deviation
         scaled = (targets - mean) / deviation
         density = -0.5 * scaled**2 - np.log(deviation * np.sqrt(2 * np.pi))
-        found |= {"covered_90": float(inside.mean()), "log_likelihood": float(density.mean())}
-    return found
+        figures |= {"covered_90": float(inside.mean()), "log_likelihood": float(density.mean())}
+    return figures

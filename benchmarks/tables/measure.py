@@ -7,7 +7,7 @@ tables that `tables.py` names, and reported on the other one (``--half held-back
 Usage: python benchmarks/tables/measure.py [--half chosen-on] [--kind regression] [--table NAME] [--seeds 5] [--jobs 1]
            [--as NAME] [--learner NAME] [--loop NAME] [--set KIND.NAME.PARAMETER=VALUE]... [--rivals] [--root FOLDER]
 
-One JSON line for each table, seed, model and number of labels; `summary.py` makes tables of them.
+One JSON line for each table, seed, model and number of labels.
 """
 
 from __future__ import annotations

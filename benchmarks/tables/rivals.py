@@ -33,7 +33,7 @@ def regressors(seed: int, features: int) -> dict[str, Any]:
 
 def probabilities(model: Any, inputs: Any, classes: int) -> Any:
     """Return the probabilities of all classes, (B, classes); 0 for those that had no label."""
-    found = model.predict_proba(inputs)
+    given = model.predict_proba(inputs)
     whole = np.zeros((len(inputs), classes))
-    whole[:, model.classes_.astype(int)] = found
+    whole[:, model.classes_.astype(int)] = given
     return whole
