@@ -114,11 +114,23 @@ def signed_rank(differences: Array) -> tuple[float, int]:
     nonzero = differences[differences != 0]
     if not len(nonzero):
         return 1.0, 0
-    doubled = np.rint(2 * stats.rankdata(np.abs(nonzero))).astype(np.int64)  # midranks are halves
+    doubled = _doubled_ranks(nonzero)
     total, positive = int(doubled.sum()), int(doubled[nonzero > 0].sum())
-    probabilities = _rank_sums(doubled)
-    tail = min(float(probabilities[: positive + 1].sum()), float(probabilities[positive:].sum()))
-    return min(1.0, 2 * tail), (2 * positive > total) - (2 * positive < total)
+    return float(_p_of_sums(doubled)[positive]), (2 * positive > total) - (2 * positive < total)
+
+
+def _doubled_ranks(differences: Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return twice the ranks of the absolute differences, as midranks are halves."""
+    doubled: np.ndarray[Any, np.dtype[np.int64]] = np.rint(2 * stats.rankdata(np.abs(differences))).astype(np.int64)
+    return doubled
+
+
+def _p_of_sums(ranks: np.ndarray[Any, np.dtype[np.int64]]) -> Array:
+    """Return the two-sided p of each sum of the ranks with a positive sign: shape (sum + 1,)."""
+    probabilities = _rank_sums(ranks)
+    below, above = np.cumsum(probabilities), np.cumsum(probabilities[::-1])[::-1]
+    p: Array = np.minimum(1.0, 2 * np.minimum(below, above))
+    return p
 
 
 def _rank_sums(ranks: np.ndarray[Any, np.dtype[np.int64]]) -> Array:
@@ -252,10 +264,8 @@ def _p_of_signs(differences: Array, signs: np.ndarray[Any, np.dtype[np.int8]], l
     own = [place for place in look if differences[place] != 0]
     if not own:
         return np.ones(len(signs))
-    doubled = np.rint(2 * stats.rankdata(np.abs(differences[own]))).astype(np.int64)
-    probabilities = _rank_sums(doubled)
-    tails = np.minimum(np.cumsum(probabilities), np.cumsum(probabilities[::-1])[::-1])
-    p: Array = np.minimum(1.0, 2 * tails)[signs[:, own].astype(np.int64) @ doubled]
+    doubled = _doubled_ranks(differences[own])
+    p: Array = _p_of_sums(doubled)[signs[:, own].astype(np.int64) @ doubled]
     return p
 
 
@@ -339,18 +349,16 @@ def detectable(differences: Array, alpha: float) -> Interval:
     the spread, not of the difference that was seen.
     """
     count, deviation = len(differences), float(differences.std(ddof=1))
-    if 2.0 ** (1 - count) > alpha:
+    is_detected = _p_of_sums(np.arange(1, count + 1)) <= alpha + 1e-12
+    if not is_detected.any():
         return Interval(math.inf, math.inf, math.inf)
-    sums = _rank_sums(2 * np.arange(1, count + 1))
-    below, above = np.cumsum(sums), np.cumsum(sums[::-1])[::-1]
-    is_detected = 2 * np.minimum(below, above) <= alpha + 1e-12
     noise = np.random.default_rng(0).standard_normal((_SIMULATED_SETS, count))
     low, high = 0.0, 10.0
     for _ in range(25):
         shift = (low + high) / 2
         shifted = noise + shift
         ranks = np.abs(shifted).argsort(axis=1).argsort(axis=1) + 1
-        share = is_detected[2 * (ranks * (shifted > 0)).sum(axis=1)].mean()
+        share = is_detected[(ranks * (shifted > 0)).sum(axis=1)].mean()
         low, high = (low, shift) if share >= POWER else (shift, high)
     tails = stats.chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], count - 1)
     ends = (high * deviation * np.sqrt((count - 1) / tails)).tolist()
