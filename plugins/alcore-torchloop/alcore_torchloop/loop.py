@@ -370,7 +370,7 @@ def _mean(losses: list[torch.Tensor], epoch: int, *, skipping: bool) -> float:
 
 
 def _step(scheduler: Any, metrics: dict[str, float]) -> None:
-    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+    if _is_plateau(scheduler):
         scheduler.step(metrics.get("validation_loss", metrics["loss"]))
     else:
         scheduler.step()
