@@ -32,7 +32,10 @@ The number of threads is read when torch is imported, and the fork server sets i
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment without what a developer may have set for python, pytest or alcore."""
-    dropped = ("ALCORE_", "PYTHON", "PYTEST", "OMP_", "FORCE_COLOR", "TORCH", "GLOO_", "MLFLOW_", "GIT_PYTHON_")
+    dropped = (
+        "ALCORE_", "PYTHON", "PYTEST", "OMP_", "MKL_", "OPENBLAS_", "FORCE_COLOR", "TORCH", "GLOO_", "MLFLOW_",
+        "GIT_PYTHON_",
+    )  # fmt: skip
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, "COLUMNS": "100", **(extra or {})}
 
