@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 _NAMES: dict[str, dict[str, str]] = {
-    "alcore-bayes": {"query": "bald batchbald mean-std powerbald qbc variation-ratio", "learner": "ensemble"},
+    "alcore-bayes": {
+        "loop": "deep-ensemble",
+        "query": "bald batchbald mean-std powerbald qbc variation-ratio",
+        "learner": "deep-ensemble ensemble",
+    },
     "alcore-check": {"command": "check"},
     "alcore-csvlog": {"observe": "csv"},
     "alcore-diversity": {

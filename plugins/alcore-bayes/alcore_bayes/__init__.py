@@ -10,7 +10,9 @@ from alcore.lazy import lazy_names
 if TYPE_CHECKING:
     from alcore_bayes.batchbald import batch_bald
     from alcore_bayes.batchquery import BatchBALDQuery
+    from alcore_bayes.deep_ensemble import DeepEnsemble
     from alcore_bayes.ensembles import Ensemble, ensemble
+    from alcore_bayes.loop import DeepEnsembleLoop
     from alcore_bayes.noise import perturb
     from alcore_bayes.query import BALDQuery, CommitteeQuery, MeanStdQuery, PowerBALDQuery, VariationRatioQuery
 
@@ -18,6 +20,8 @@ __all__ = [
     "BALDQuery",
     "BatchBALDQuery",
     "CommitteeQuery",
+    "DeepEnsemble",
+    "DeepEnsembleLoop",
     "Ensemble",
     "MeanStdQuery",
     "PowerBALDQuery",
@@ -31,7 +35,9 @@ __getattr__ = lazy_names(
     {
         "batchbald": ["batch_bald"],
         "batchquery": ["BatchBALDQuery"],
+        "deep_ensemble": ["DeepEnsemble"],
         "ensembles": ["Ensemble", "ensemble"],
+        "loop": ["DeepEnsembleLoop"],
         "noise": ["perturb"],
         "query": ["BALDQuery", "CommitteeQuery", "MeanStdQuery", "PowerBALDQuery", "VariationRatioQuery"],
     },
@@ -53,5 +59,11 @@ def alcore_query_strategies() -> dict[str, Any]:
 
 @alcore.hookimpl
 def alcore_learners() -> dict[str, Any]:
-    """Offer ``ensemble``."""
-    return {"ensemble": "alcore_bayes.ensembles:ensemble"}
+    """Offer ``ensemble`` and ``deep-ensemble``."""
+    return {"deep-ensemble": "alcore_bayes.deep_ensemble:DeepEnsemble", "ensemble": "alcore_bayes.ensembles:ensemble"}
+
+
+@alcore.hookimpl
+def alcore_training_loops() -> dict[str, Any]:
+    """Offer ``deep-ensemble``, which fits the learner of that name."""
+    return {"deep-ensemble": "alcore_bayes.loop:DeepEnsembleLoop"}

@@ -1,0 +1,297 @@
+"""A deep ensemble for small numbers of labels: networks fitted together, with a weight decay that is chosen."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from alcore.errors import UsageError
+from alcore.pools import DataInfo, tensors_of
+
+_BAGS = 4
+"""How many networks are fitted with each weight decay to choose from, each to a bootstrap sample."""
+_MOST_TO_CHOOSE = 256
+"""How many labels the weight decay is chosen on, at most."""
+_STEPS_TO_CHOOSE = 60
+_STEPS = 150
+_EPOCHS = 20
+"""The members are fitted in this many epochs, or in `_STEPS` where that is more."""
+_BATCH = 256
+_LEARNING_RATE = 0.01
+_WARM_UP = 10
+"""Steps in which the learning rate rises."""
+_FIRST_OUTPUTS = 0.1
+"""Scale of the initial weights of the last layer."""
+
+
+class DeepEnsemble(torch.nn.Module):
+    """An ensemble of networks for classification, with a weight decay chosen by its out-of-bag log loss.
+
+    Use it with the training loop ``deep-ensemble``.
+
+    Parameters
+    ----------
+    info
+        What is known about the data: it determines the number of inputs and classes.
+    members
+        Number of networks, K.
+    hidden
+        Width of each hidden layer.
+    weight_decay
+        Strengths of the penalty on the weights to choose from; one number is not chosen, but used.
+
+    Attributes
+    ----------
+    outputs : str
+        ``"logits"``: those of each network, shape (K, B, C).
+    chosen_decay : torch.Tensor
+        Buffer: the weight decay of the last fit; 0 before the first.
+
+    Raises
+    ------
+    UsageError
+        For a regression, and for parameters without a meaning.
+
+    Notes
+    -----
+    Each member has ReLU between its layers, and its loss is ``mean(cross entropy) + d / (2 n) ||W||^2`` over n labels,
+    W being its weights without biases. That is, up to a factor, the negative log density of the weights given the
+    labels under a normal prior of precision d, so the penalty falls with the number of labels. Members differ in their
+    initial weights (He et al. 2015), and see the same labels in the same order. Optimizer: Adam, in batches of up to
+    256 labels, 150 steps or 20 epochs, whichever is more, with a learning rate that falls from 0.01 to 0. Under a
+    strong penalty the fit ends before the minimum is reached.
+
+    Of several weight decays that one is taken whose networks have the least log loss out of bag (Breiman 1996): for
+    each, four networks are fitted to bootstrap samples of at most 256 labels, and predict the labels that they were not
+    fitted to.
+
+    Each fit begins anew, so that a prediction depends on the labels, the seed and the step alone. Before the first one
+    all classes have equal probabilities. Features, where strategies ask for them, are the inputs of the members' last
+    layers, side by side, over the root of K: (B, K H). Everything is computed in float32.
+
+    References
+    ----------
+    Lakshminarayanan, Pritzel and Blundell (2017), Simple and scalable predictive uncertainty estimation using deep
+    ensembles, NeurIPS; Breiman (1996), Out-of-bag estimation, technical report, University of California, Berkeley;
+    He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, ICCV.
+    """
+
+    outputs = "logits"
+    training_loop = "deep-ensemble"
+    """Name of the training loop that fits it."""
+
+    chosen_decay: torch.Tensor
+
+    def __init__(
+        self,
+        info: DataInfo,
+        members: int = 5,
+        hidden: Sequence[int] = (64, 64),
+        weight_decay: Sequence[float] = (0.1, 1.0, 5.0),
+    ) -> None:
+        super().__init__()
+        if info.task != "classification":
+            raise UsageError(
+                f"learner deep-ensemble: it is for a classification, and the task of this data is {info.task}; use "
+                "--learner gp --loop gp, or an ensemble of networks that predict a variance (docs/surrogates.md)."
+            )
+        features = info.features or (math.prod(info.shape) if info.shape else 0)
+        if not features:
+            raise UsageError(
+                "learner deep-ensemble: the number of features of the data is unknown (DataInfo.features)."
+            )
+        if members < 1:
+            raise UsageError(f"learner deep-ensemble: members is {members}; at least 1 is needed.")
+        if not hidden or min(hidden) < 1:
+            raise UsageError(f"learner deep-ensemble: hidden is {list(hidden)}; give at least one width, each above 0.")
+        if not weight_decay or not all(0 <= decay < math.inf for decay in weight_decay):
+            raise UsageError(
+                f"learner deep-ensemble: weight_decay is {list(weight_decay)}; give at least one finite number of at "
+                "least 0."
+            )
+        self.members = members
+        self.weight_decay = tuple(float(decay) for decay in weight_decay)
+        self.widths = (features, *hidden, max(info.classes, 2))
+        for place, (weights, biases) in enumerate(_zeros(members, self.widths)):
+            self.register_buffer(f"weights_{place}", weights)
+            self.register_buffer(f"biases_{place}", biases)
+        self.register_buffer("chosen_decay", torch.zeros(()))
+
+    def forward(self, inputs: Any) -> torch.Tensor:
+        """Map inputs, shape (B, ...), to the logits of all members: (K, B, C)."""
+        layers = self._layers()
+        return layers.last(layers.hidden(self._rows(inputs)))
+
+    def features(self, inputs: Any) -> torch.Tensor:
+        """Return the inputs of the last layers of all members over the root of K: (B, K H)."""
+        hidden = self._layers().hidden(self._rows(inputs))
+        return hidden.movedim(0, 1).flatten(1) / math.sqrt(self.members)
+
+    def fit(self, batches: Iterable[Any], generator: torch.Generator) -> None:
+        """Fit to labeled items, from new weights; without any, nothing is changed.
+
+        Parameters
+        ----------
+        batches
+            Inputs (B, ...) and class codes (B,), batch by batch.
+        generator
+            Where weights, bootstrap samples and the order of the items are drawn from; on the CPU.
+        """
+        pairs = [(self._rows(inputs).float(), targets.detach().flatten().long()) for inputs, targets in batches]
+        if not pairs:
+            return
+        inputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        with torch.enable_grad():
+            decay = choose_decay(inputs, targets, self.widths, self.weight_decay, generator)
+            layers = _fitted(inputs, targets, self.widths, [decay] * self.members, generator)
+        for place, (weights, biases) in enumerate(layers.pairs()):
+            self.get_buffer(f"weights_{place}").copy_(weights)
+            self.get_buffer(f"biases_{place}").copy_(biases)
+        self.chosen_decay.fill_(decay)
+
+    def _layers(self) -> _Layers:
+        places = range(len(self.widths) - 1)
+        return _Layers(
+            [self.get_buffer(f"weights_{place}") for place in places],
+            [self.get_buffer(f"biases_{place}") for place in places],
+        )
+
+    def _rows(self, inputs: Any) -> torch.Tensor:
+        """Return inputs with one row a sample: shape (B, D)."""
+        tensors = [inputs] if isinstance(inputs, torch.Tensor) else tensors_of(inputs)
+        if len(tensors) != 1:
+            raise UsageError(
+                f"learner deep-ensemble: it takes one tensor of inputs, and this data gives {len(tensors)} a sample; "
+                "join them in the pool."
+            )
+        rows = tensors[0].detach()
+        return rows.flatten(1) if rows.dim() > 1 else rows[:, None]
+
+
+class _Layers(NamedTuple):
+    """The layers of M networks: weights of shape (M, D, H), and biases (M, 1, H)."""
+
+    weights: list[torch.Tensor]
+    biases: list[torch.Tensor]
+
+    def pairs(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield weights and biases, layer by layer."""
+        yield from zip(self.weights, self.biases, strict=True)
+
+    def hidden(self, rows: torch.Tensor) -> torch.Tensor:
+        """Map B rows to the inputs of the last layers: (M, B, H)."""
+        values = rows.expand(len(self.weights[0]), -1, -1)
+        for weights, biases in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            values = torch.relu(torch.baddbmm(biases, values, weights))
+        return values
+
+    def last(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map the inputs of the last layers to logits: (M, B, C)."""
+        return torch.baddbmm(self.biases[-1], hidden, self.weights[-1])
+
+
+def choose_decay(
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    widths: Sequence[int],
+    decays: Sequence[float],
+    generator: torch.Generator,
+) -> float:
+    """Return the weight decay whose networks have the least log loss out of bag; of equal ones the largest.
+
+    Parameters
+    ----------
+    inputs, targets
+        Float32, shape (n, D), and int64, shape (n,).
+    widths
+        Of all layers, with that of the inputs and the number of classes.
+    decays
+        What to choose from; the only one is returned without a fit.
+    generator
+        Where the labels, weights and bootstrap samples are drawn from.
+    """
+    if len(decays) == 1:
+        return decays[0]
+    drawn = torch.randperm(len(inputs), generator=generator)[:_MOST_TO_CHOOSE].to(inputs.device)
+    inputs, targets = inputs[drawn], targets[drawn]
+    n = len(inputs)
+    times = torch.stack([torch.randint(n, (n,), generator=generator).bincount(minlength=n) for _ in range(_BAGS)])
+    times = times.to(inputs.device, torch.float32)
+    descending = sorted(decays, reverse=True)
+    of_networks = [decay for decay in descending for _ in range(_BAGS)]
+    layers = _fitted(inputs, targets, widths, of_networks, generator, times.repeat(len(decays), 1), _STEPS_TO_CHOOSE)
+    left_out = (times == 0).float()  # (bags, n)
+    judged = left_out.sum(dim=0) > 0
+    if not bool(judged.any()):
+        return descending[0]
+    with torch.no_grad():
+        probabilities = layers.last(layers.hidden(inputs)).softmax(-1).reshape(len(decays), _BAGS, n, widths[-1])
+        of_target = probabilities[:, :, torch.arange(n, device=inputs.device), targets]  # (decays, bags, n)
+        mean = (of_target * left_out).sum(dim=1)[:, judged] / left_out.sum(dim=0)[judged]
+        losses = -mean.clamp_min(torch.finfo(torch.float32).tiny).log().mean(dim=1)
+    return descending[int(losses.argmin())]
+
+
+def _fitted(
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    widths: Sequence[int],
+    decays: Sequence[float],
+    generator: torch.Generator,
+    times: torch.Tensor | None = None,
+    steps: int | None = None,
+) -> _Layers:
+    """Return networks that are fitted to n labels, one for each weight decay.
+
+    With `times`, (M, n), a label counts so many times; networks with the same weights of the labels begin alike. All
+    labels are then in each step; otherwise a step has up to 256.
+    """
+    n, networks = len(inputs), len(decays)
+    beginnings = networks if times is None else _BAGS
+    layers = _Layers([], [])
+    for width, following in itertools.pairwise(widths):
+        weights = torch.randn(beginnings, width, following, generator=generator) * math.sqrt(2 / width)
+        layers.weights.append(weights.repeat(networks // beginnings, 1, 1).to(inputs.device).requires_grad_())
+        layers.biases.append(torch.zeros(networks, 1, following, device=inputs.device, requires_grad=True))
+    layers.weights[-1].data.mul_(_FIRST_OUTPUTS)
+    strengths = torch.tensor(decays, device=inputs.device) / (2 * n)
+    size = n if times is not None else min(n, _BATCH)
+    count = max(_STEPS, math.ceil(_EPOCHS * n / size)) if steps is None else steps
+    optimizer = torch.optim.Adam([*layers.weights, *layers.biases], lr=_LEARNING_RATE)
+    for step, rows in zip(range(count), _batches(n, size, generator), strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = _LEARNING_RATE * min(1.0, (step + 1) / _WARM_UP) * (1 - step / count)
+        rows = rows.to(inputs.device)
+        logits = layers.last(layers.hidden(inputs[rows]))
+        repeated = targets[rows].repeat(networks)
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), repeated, reduction="none")
+        losses = losses.reshape(networks, size)
+        if times is not None:
+            losses = losses * times[:, rows]
+        squares = torch.stack([weights.square().sum(dim=(1, 2)) for weights in layers.weights]).sum(dim=0)
+        optimizer.zero_grad()
+        loss: torch.Tensor = losses.sum() / size + (strengths * squares).sum()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    for tensor in (*layers.weights, *layers.biases):
+        tensor.requires_grad_(False)
+    return layers
+
+
+def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yield the places of batches without end; after each epoch the order is drawn anew, if there are several."""
+    if size == n:
+        while True:
+            yield torch.arange(n)
+    while True:
+        order = torch.randperm(n, generator=generator)
+        yield from torch.split(order[: n - n % size], size)
+
+
+def _zeros(members: int, widths: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for width, following in itertools.pairwise(widths):
+        yield torch.zeros(members, width, following), torch.zeros(members, 1, following)
