@@ -36,12 +36,18 @@ class Hyperparameters(NamedTuple):
 
     lengthscale: torch.Tensor
     outputscale: torch.Tensor
+    linear: torch.Tensor
     noise: torch.Tensor
     constant: torch.Tensor
 
 
 def fit(
-    inputs: torch.Tensor, targets: torch.Tensor, kernel: Kernel, starts: int, generator: torch.Generator
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    kernel: Kernel,
+    starts: int,
+    generator: torch.Generator,
+    center: torch.Tensor | None = None,
 ) -> Hyperparameters:
     """Return the hyperparameters of one Gaussian process with the highest posterior density found.
 
@@ -57,14 +63,34 @@ def fit(
         From how many points the search starts; the first is fixed, and the others are drawn.
     generator
         What they are drawn from.
+    center
+        Where it is given, the covariance has a linear part too: ``linear (x - c)(x' - c)``, with this c, shape (D,).
 
     Notes
     -----
     Priors: lengthscales log-normal with location ``sqrt(2) + log(D) / 2`` and scale ``sqrt(3)`` (Hvarfner, Hellsten and
     Nardi, Vanilla Bayesian optimization performs great in high dimensions, ICML 2024), the outputscale log-normal with
     location 0 and scale 1, the noise nearly flat: gamma with shape 1.1 and rate 0.05. The constant mean has no prior.
+    The variance of a slope, `linear`, is log-normal with location ``log(3 / D)`` and scale 2.
     """
-    model = _Model(inputs, targets, kernel).double()
+    return _searched(_Model(inputs, targets, kernel, center).double(), inputs, targets, starts, generator)
+
+
+def fit_linear(inputs: torch.Tensor, targets: torch.Tensor, center: torch.Tensor) -> Hyperparameters:
+    """Return the hyperparameters of a Gaussian process of linear functions: that is Bayesian linear regression.
+
+    Parameters
+    ----------
+    inputs, targets, center
+        As for `fit`.
+    """
+    model = _LinearModel(inputs, targets, center).double()
+    return _searched(model, inputs, targets, 1, torch.Generator())
+
+
+def _searched(
+    model: _LinearModel | _Model, inputs: torch.Tensor, targets: torch.Tensor, starts: int, generator: torch.Generator
+) -> Hyperparameters:
     likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
     model.train()
     parameters = list(model.parameters())
@@ -83,13 +109,9 @@ def fit(
             if float(result.fun) < least:
                 best, least = result.x, float(result.fun)
     _set(parameters, best)
-    covariance = model.covar_module
-    return Hyperparameters(
-        covariance.base_kernel.lengthscale.detach()[0].clone(),
-        covariance.outputscale.detach().clone(),
-        model.likelihood.noise.detach()[0].clone(),
-        model.mean_module.constant.detach().clone(),
-    )
+    of_covariance = model.hyperparameters_of_covariance()
+    rest = (model.likelihood.noise[0], model.mean_module.constant)
+    return Hyperparameters(*(tensor.detach().clone() for tensor in (*of_covariance, *rest)))
 
 
 def start_length(width: int) -> float:
@@ -100,12 +122,11 @@ def start_length(width: int) -> float:
 class _Model(gpytorch.models.ExactGP):  # type: ignore[misc]  # gpytorch has no types
     """A Gaussian process with a constant mean; all parameters but that are optimized as logarithms."""
 
-    def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, kernel: Kernel) -> None:
+    def __init__(
+        self, inputs: torch.Tensor, targets: torch.Tensor, kernel: Kernel, center: torch.Tensor | None
+    ) -> None:
         width = inputs.shape[1]
-        noise = gpytorch.likelihoods.GaussianLikelihood(
-            noise_prior=GammaPrior(1.1, 0.05), noise_constraint=_above(LEAST_NOISE)
-        )
-        super().__init__(inputs, targets, noise)
+        super().__init__(inputs, targets, _noise())
         self.mean_module = gpytorch.means.ConstantMean()
         lengths = {
             "ard_num_dims": width,
@@ -122,18 +143,65 @@ class _Model(gpytorch.models.ExactGP):  # type: ignore[misc]  # gpytorch has no 
         )
         base.lengthscale = start_length(width)
         self.covar_module.outputscale = 1.0
-        noise.noise = 1e-2
+        self.slopes = None if center is None else _slopes(width)
+        self.center = center
 
     def forward(self, inputs: torch.Tensor) -> Any:
         """Return the prior at some inputs."""
-        return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), self.covar_module(inputs))
+        covariance = self.covar_module(inputs)
+        if self.slopes is not None and self.center is not None:
+            covariance = covariance + self.slopes(inputs - self.center)
+        return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), covariance)
+
+    def hyperparameters_of_covariance(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return lengthscales, outputscale and variance of the slopes."""
+        scale = self.covar_module.outputscale
+        slopes = scale.new_zeros(()) if self.slopes is None else self.slopes.variance[0, 0]
+        return self.covar_module.base_kernel.lengthscale[0], scale, slopes
+
+
+class _LinearModel(gpytorch.models.ExactGP):  # type: ignore[misc]
+    """Linear functions whose slopes have a normal prior."""
+
+    def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, center: torch.Tensor) -> None:
+        super().__init__(inputs, targets, _noise())
+        self.mean_module = gpytorch.means.ConstantMean()
+        self.slopes = _slopes(inputs.shape[1])
+        self.center = center
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        """Return the prior at some inputs."""
+        covariance = self.slopes(inputs - self.center)
+        return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), covariance)
+
+    def hyperparameters_of_covariance(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return lengthscales of 1, an outputscale of 0, and the variance of the slopes."""
+        slopes = self.slopes.variance[0, 0]
+        return torch.ones_like(self.center), slopes.new_zeros(()), slopes
+
+
+def _noise() -> Any:
+    likelihood = gpytorch.likelihoods.GaussianLikelihood(
+        noise_prior=GammaPrior(1.1, 0.05), noise_constraint=_above(LEAST_NOISE)
+    )
+    likelihood.noise = 1e-2
+    return likelihood
+
+
+def _slopes(width: int) -> Any:
+    location = 3 / width
+    kernel = gpytorch.kernels.LinearKernel(
+        variance_prior=LogNormalPrior(math.log(location), 2.0), variance_constraint=_above(1e-6)
+    )
+    kernel.variance = location
+    return kernel
 
 
 def _above(least: float) -> GreaterThan:
     return GreaterThan(least, transform=torch.exp, inv_transform=torch.log)
 
 
-def _spread(model: _Model, generator: torch.Generator) -> Array:
+def _spread(model: _LinearModel | _Model, generator: torch.Generator) -> Array:
     """Return a random distance from the first start, in logarithms; the mean is not moved."""
     parts = []
     for name, parameter in model.named_parameters():
@@ -143,7 +211,11 @@ def _spread(model: _Model, generator: torch.Generator) -> Array:
 
 
 def _objective(
-    model: _Model, likelihood: Any, parameters: list[torch.nn.Parameter], inputs: torch.Tensor, targets: torch.Tensor
+    model: _LinearModel | _Model,
+    likelihood: Any,
+    parameters: list[torch.nn.Parameter],
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
 ) -> Callable[[Array], tuple[float, Array]]:
     def objective(values: Array) -> tuple[float, Array]:
         _set(parameters, values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 
 from alcore.errors import UsageError, check_choice
 from alcore.pools import DataInfo, tensors_of
-from alcore_gp.fitting import fit, start_length
+from alcore_gp.fitting import Hyperparameters, fit, fit_linear, start_length
 from alcore_gp.kernels import KERNELS, Kernel, correlations
 
 _MOST_LABELS = 8000  # whose covariances take 0.5 GB a quantity
 _MOST_QUANTITIES = 64
 _NUMBERS = 2**22  # covariances in memory at a time
+_OF_90 = 1.6448536269514722  # the normal distribution has 90% within so many standard deviations
+_SURE = 50.0
 _JITTER = (0.0, 1e-8, 1e-6, 1e-4)  # added to the diagonal until there is a Cholesky factor
 
 
@@ -27,6 +30,11 @@ class GaussianProcess(torch.nn.Module):
         Covariance function, with a lengthscale for each input (ARD): ``"matern"`` (smoothness 5/2) or ``"rbf"``.
     starts
         From how many points the search for hyperparameters starts, at least 1; the likelihood may have several maxima.
+    search_labels
+        On how many labels hyperparameters are searched for, at most; all if None. They are drawn at random.
+    linear
+        Whether to average over two processes, by how well they predict: linear functions, and the kernel with a linear
+        part. It helps where labels are few for the number of inputs.
     info
         Task of the data.
 
@@ -48,6 +56,17 @@ class GaussianProcess(torch.nn.Module):
     lengthscales, outputscale, noise and mean are found, from the same start in each step: they depend on the labels,
     the seed and the step alone. Before the first fit it predicts mean 0 and variance 1.
 
+    With `linear`, mean and variance are those of the mixture of both processes. The share of a process with p
+    hyperparameters is proportional to ``exp(sqrt(m) (L - p / m))``: L is the mean log density of each of the m labels
+    of the search given the others (Rasmussen and Williams 2006, section 5.4.2), and p / m corrects for the
+    hyperparameters that were fitted to them (Akaike 1974); the root in place of m (Yao et al. 2018 on why not m) lets a
+    single process win only where it is clearly better.
+
+    Where labels are left that hyperparameters were not searched on, all variances are scaled by a factor: the one with
+    which intervals of 90% hold 90% of the labels, each predicted from all others, as far as there are many more of
+    these labels than 50: ``(h q^2 + 50) / (h + 50)`` for h such labels, whose errors have the 90% quantile ``1.645 q``
+    in standard deviations.
+
     Everything is computed in double precision, whatever the precision of the run. Time O(n^3) an iteration of the fit
     for n labels, and O(n^2) a prediction; memory O(n^2). The state holds the labels in double precision.
 
@@ -55,7 +74,9 @@ class GaussianProcess(torch.nn.Module):
 
     References
     ----------
-    Rasmussen and Williams (2006), Gaussian processes for machine learning, MIT Press.
+    Rasmussen and Williams (2006), Gaussian processes for machine learning, MIT Press; Akaike (1974), A new look at the
+    statistical model identification, IEEE Transactions on Automatic Control; Yao, Vehtari, Simpson and Gelman (2018),
+    Using stacking to average Bayesian predictive distributions, Bayesian Analysis.
     """
 
     outputs = "mean-variance"
@@ -66,20 +87,33 @@ class GaussianProcess(torch.nn.Module):
     labeled_targets: torch.Tensor
     input_low: torch.Tensor
     input_span: torch.Tensor
+    input_center: torch.Tensor
     target_mean: torch.Tensor
     target_scale: torch.Tensor
     lengthscale: torch.Tensor
     outputscale: torch.Tensor
+    linear: torch.Tensor
     noise: torch.Tensor
     constant: torch.Tensor
+    share: torch.Tensor
+    spread: torch.Tensor
     factor: torch.Tensor
     weights: torch.Tensor
 
-    def __init__(self, kernel: Kernel = "matern", starts: int = 2, info: DataInfo | None = None) -> None:
+    def __init__(
+        self,
+        kernel: Kernel = "matern",
+        starts: int = 2,
+        search_labels: int | None = None,
+        linear: bool = False,
+        info: DataInfo | None = None,
+    ) -> None:
         super().__init__()
         check_choice("learner gp", "kernel", kernel, KERNELS)
         if starts < 1:
             raise UsageError(f"learner gp: starts is {starts}; the search starts from at least 1 point.")
+        if search_labels is not None and search_labels < 1:
+            raise UsageError(f"learner gp: search_labels is {search_labels}; the search needs at least 1 label.")
         if info is not None and info.task != "regression":
             raise UsageError(
                 f"learner gp: it is for a regression, and the task of this data is {info.task}; use another learner, "
@@ -87,9 +121,12 @@ class GaussianProcess(torch.nn.Module):
             )
         self.kernel: Kernel = kernel
         self.starts = starts
+        self.search_labels = search_labels
+        self.averages = linear
         for name, shape in _SHAPES.items():
-            self.register_buffer(name, torch.zeros([{"T": 1}.get(axis, 0) for axis in shape], dtype=torch.float64))
-        for name in ("target_scale", "outputscale"):
+            sizes = [{"T": 1, "P": 1}.get(axis, 0) for axis in shape]
+            self.register_buffer(name, torch.zeros(sizes, dtype=torch.float64))
+        for name in ("target_scale", "outputscale", "share", "spread"):
             getattr(self, name).fill_(1.0)
         self.register_buffer("factor", torch.empty(1, 0, 0, dtype=torch.float64), persistent=False)
         self.register_buffer("weights", torch.empty(1, 0, dtype=torch.float64), persistent=False)
@@ -110,24 +147,54 @@ class GaussianProcess(torch.nn.Module):
     def _predicted(self, rows: torch.Tensor) -> torch.Tensor:
         scaled = self._scaled(rows)
         shared = self._shared(scaled)
-        mean = self.constant[:, None] + (shared * self.weights[:, :, None]).sum(dim=1)
-        variance = self._variance(shared) + self.noise[:, None]
+        means = self._means(shared)
+        variances = self._variance(scaled, shared) + self.noise[:, None]
+        mean = self._mixed(means)
+        variance = self._mixed(variances + (means - self._of_processes(mean)).square())
         scale = self.target_scale[:, None]
+        variance = variance * self.spread[:, None]
         return torch.cat([mean * scale + self.target_mean[:, None], variance * scale.square()]).mT
 
+    def _means(self, shared: torch.Tensor) -> torch.Tensor:
+        """Return the posterior means of all processes, (P, B), of standardized targets."""
+        return self.constant[:, None] + (shared * self.weights[:, :, None]).sum(dim=1)
+
+    def _mixed(self, values: torch.Tensor) -> torch.Tensor:
+        """Return for each quantity the mean of its processes by their shares: (P, ...) to (T, ...)."""
+        quantities = len(self.target_mean)
+        if len(values) == quantities:
+            return values
+        shares = self.share.reshape(-1, *[1] * (values.dim() - 1))
+        mixed: torch.Tensor = (values * shares).reshape(quantities, -1, *values.shape[1:]).sum(dim=1)
+        return mixed
+
+    def _of_processes(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what quantities have for each of their processes: (T, ...) to (P, ...)."""
+        return values.repeat_interleave(len(self.share) // len(values), dim=0)
+
     def _shared(self, scaled: torch.Tensor) -> torch.Tensor:
-        """Return the prior covariances of labeled inputs with others: shape (T, n, B)."""
+        """Return the prior covariances of labeled inputs with others: shape (P, n, B)."""
         if not len(self.labeled_inputs):
             return scaled.new_empty(len(self.outputscale), 0, len(scaled))
-        prior = correlations(self.kernel, self.labeled_inputs, scaled, self.lengthscale)
-        return self.outputscale[:, None, None] * prior
+        return self._prior(self.labeled_inputs, scaled, self.lengthscale)
 
-    def _variance(self, shared: torch.Tensor) -> torch.Tensor:
-        """Return the posterior variances without noise, (T, B), of standardized targets."""
+    def _prior(self, a: torch.Tensor, b: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return the prior covariances between scaled inputs: shape (P, A, B)."""
+        prior = self.outputscale[:, None, None] * correlations(self.kernel, a, b, lengths)
+        if not len(self.input_center):
+            return prior
+        products: torch.Tensor = (a - self.input_center) @ (b - self.input_center).mT
+        return prior + self.linear[:, None, None] * products
+
+    def _variance(self, scaled: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return the posterior variances without noise, (P, B), of standardized targets."""
+        prior = self.outputscale[:, None]
         if not shared.shape[1]:
-            return self.outputscale[:, None].expand(-1, shared.shape[2])
+            return prior.expand(-1, shared.shape[2])
+        if len(self.input_center):
+            prior = prior + self.linear[:, None] * (scaled - self.input_center).square().sum(dim=1)
         explained = torch.linalg.solve_triangular(self.factor, shared, upper=False).square().sum(dim=1)
-        variance: torch.Tensor = (self.outputscale[:, None] - explained).clamp_min(0)
+        variance: torch.Tensor = (prior - explained).clamp_min(0)
         return variance
 
     def posterior_covariance(self, a: torch.Tensor, b: torch.Tensor | None = None) -> torch.Tensor:
@@ -143,26 +210,32 @@ class GaussianProcess(torch.nn.Module):
         torch.Tensor
             Float64, shape (T, A, B); without `b` the variances, (T, A).
         """
-        squared = self.target_scale.square()
+        squared = self.target_scale.square() * self.spread
         if b is None:
-            parts = [self._variance(self._shared(self._scaled(part))) for part in self._parts(self._rows(a))]
+            parts = [self._posterior_variances(self._scaled(part)) for part in self._parts(self._rows(a))]
             return torch.cat(parts, dim=1) * squared[:, None]
         left, right = self._scaled(self._rows(a)), self._scaled(self._rows(b))
         labeled = len(self.labeled_inputs)
         lengths = self.lengthscale if labeled else left.new_full((1, left.shape[1]), start_length(left.shape[1]))
-        covariance = self.outputscale[:, None, None] * correlations(self.kernel, left, right, lengths)
+        covariance = self._prior(left, right, lengths)
         if labeled:
-            told = [
-                torch.linalg.solve_triangular(self.factor, self._shared(side), upper=False) for side in (left, right)
-            ]
-            covariance = covariance - told[0].mT @ told[1]
-        scaled: torch.Tensor = covariance * squared[:, None, None]
+            shared = [self._shared(side) for side in (left, right)]
+            told = [torch.linalg.solve_triangular(self.factor, side, upper=False) for side in shared]
+            apart = [means - self._of_processes(self._mixed(means)) for means in map(self._means, shared)]
+            covariance = covariance - told[0].mT @ told[1] + apart[0][:, :, None] * apart[1][:, None]
+        scaled: torch.Tensor = self._mixed(covariance) * squared[:, None, None]
         return scaled
+
+    def _posterior_variances(self, scaled: torch.Tensor) -> torch.Tensor:
+        """Return the variances of the mixtures without noise, (T, B), of standardized targets."""
+        shared = self._shared(scaled)
+        means = self._means(shared)
+        return self._mixed(self._variance(scaled, shared) + (means - self._of_processes(self._mixed(means))).square())
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return scaled inputs in units of the lengthscales, of several processes their geometric mean: (B, D)."""
         scaled = self._scaled(self._rows(inputs))
-        return scaled / self.lengthscale.log().mean(dim=0).exp() if len(self.labeled_inputs) else scaled
+        return scaled / self._mixed(self.lengthscale.log()).mean(dim=0).exp() if len(self.labeled_inputs) else scaled
 
     def fit(self, batches: Iterable[Any], generator: torch.Generator) -> None:
         """Fit to labeled items.
@@ -185,20 +258,82 @@ class GaussianProcess(torch.nn.Module):
         mean = targets.mean(dim=0)
         scale = torch.where(varies, targets.std(dim=0, correction=0), 1.0)
         inputs, values = (rows - low) / span, (targets - mean) / scale
-        fits = [fit(inputs, of_quantity, self.kernel, self.starts, generator) for of_quantity in values.T.contiguous()]
+        searched = self._searched(len(rows), generator)
+        center = inputs.mean(dim=0) if self.averages else None
+        fits = [
+            process
+            for of_quantity in values.T.contiguous()
+            for process in self._processes(inputs[searched], of_quantity[searched], center, generator)
+        ]
+        ones = torch.ones(values.shape[1], dtype=torch.float64)
         state = {
             "labeled_inputs": inputs,
             "labeled_targets": values,
             "input_low": low,
             "input_span": span,
+            "input_center": inputs.new_empty(0) if center is None else center,
             "target_mean": mean,
             "target_scale": scale,
+            "share": torch.ones(len(fits), dtype=torch.float64) / (len(fits) // values.shape[1]),
+            "spread": ones,
             **{name: torch.stack([getattr(fitted, name) for fitted in fits]) for name in fits[0]._fields},
         }
         device = self.noise.device
         for name, value in state.items():
             setattr(self, name, value.to(device))
         self._factorize()
+        if self.averages:
+            self._judge(searched)
+        self._widen(searched)
+
+    def _searched(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Return the places of the labels that hyperparameters are searched on, ascending."""
+        if self.search_labels is None or count <= self.search_labels:
+            return torch.arange(count)
+        return torch.randperm(count, generator=generator)[: self.search_labels].sort().values
+
+    def _processes(
+        self, inputs: torch.Tensor, targets: torch.Tensor, center: torch.Tensor | None, generator: torch.Generator
+    ) -> list[Hyperparameters]:
+        """Return the fitted processes of a quantity."""
+        whole = fit(inputs, targets, self.kernel, self.starts, generator, center)
+        return [whole] if center is None else [fit_linear(inputs, targets, center), whole]
+
+    def _judge(self, searched: torch.Tensor) -> None:
+        """Set the shares of the processes, by how well each predicts a label of the search from the others."""
+        searched = searched.to(self.noise.device)
+        inputs, targets = self.labeled_inputs[searched], self.labeled_targets[searched]
+        _, left, variance = self._left_out(inputs, targets)
+        count = len(searched)
+        density = (-0.5 * (left.square() / variance + variance.log())).mean(dim=1)
+        width = inputs.shape[1]
+        fitted = density.new_tensor([3.0, width + 4.0]).repeat(targets.shape[1])
+        score = (math.sqrt(count) * (density - fitted / count)).reshape(-1, 2)
+        self.share = score.softmax(dim=1).flatten()
+
+    def _widen(self, searched: torch.Tensor) -> None:
+        """Set the factors of the variances, by the labels that hyperparameters were not searched on."""
+        others = torch.ones(len(self.labeled_inputs), dtype=torch.bool)
+        others[searched] = False
+        count = int(others.sum())
+        if not count:
+            return
+        means, _, variance = self._left_out(self.labeled_inputs, self.labeled_targets)
+        mean = self._mixed(means)
+        mixed = self._mixed(variance + (means - self._of_processes(mean)).square())
+        errors = (self.labeled_targets.T - mean).abs() / mixed.sqrt()
+        quantile = torch.quantile(errors[:, others.to(errors.device)], 0.9, dim=1, interpolation="higher") / _OF_90
+        self.spread = (count * quantile.square() + _SURE) / (count + _SURE)
+
+    def _left_out(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return what each process predicts for each label from all others: means, errors and variances, (P, n)."""
+        covariance = self._prior(inputs, inputs, self.lengthscale)
+        covariance.diagonal(dim1=1, dim2=2).add_(self.noise[:, None])
+        inverse = torch.cholesky_inverse(_factor(covariance))
+        values = self._of_processes(targets.T)
+        precision = inverse.diagonal(dim1=1, dim2=2)
+        left = (inverse @ (values - self.constant[:, None])[:, :, None])[:, :, 0] / precision
+        return values - left, left, 1 / precision
 
     def _factorize(self) -> None:
         """Compute what predictions need of labels and hyperparameters."""
@@ -208,21 +343,20 @@ class GaussianProcess(torch.nn.Module):
             self.weights = self.noise.new_empty(len(self.noise), 0)
             return
         covariance = self._shared(self.labeled_inputs)
-        diagonal = covariance.diagonal(dim1=1, dim2=2)
-        diagonal += self.noise[:, None]
-        for jitter in _JITTER:
-            diagonal += jitter
-            factor, failed = torch.linalg.cholesky_ex(covariance)
-            if not bool(failed.any()):
-                break
-        else:
-            raise UsageError("learner gp: the covariance of the labels has no Cholesky factor; are inputs alike?")
-        self.factor = factor
-        left = (self.labeled_targets.T - self.constant[:, None])[:, :, None]
-        self.weights = torch.cholesky_solve(left, factor)[:, :, 0]
+        covariance.diagonal(dim1=1, dim2=2).add_(self.noise[:, None])
+        self.factor = _factor(covariance)
+        left = (self._of_processes(self.labeled_targets.T) - self.constant[:, None])[:, :, None]
+        self.weights = torch.cholesky_solve(left, self.factor)[:, :, 0]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Take back a state with any number of labels."""
+        """Take back a state with any number of labels; those of earlier versions have one process a quantity."""
+        quantities = state_dict.get(prefix + "target_mean")
+        if isinstance(quantities, torch.Tensor) and isinstance(state_dict, dict):
+            ones = torch.ones(len(quantities), dtype=torch.float64)
+            state_dict.setdefault(prefix + "linear", torch.zeros_like(ones))
+            state_dict.setdefault(prefix + "share", ones)
+            state_dict.setdefault(prefix + "spread", ones)
+            state_dict.setdefault(prefix + "input_center", ones.new_empty(0))
         for name in _SHAPES:
             saved = state_dict.get(prefix + name)
             if isinstance(saved, torch.Tensor):
@@ -255,14 +389,29 @@ _SHAPES: dict[str, str] = {
     "labeled_targets": "nT",
     "input_low": "D",
     "input_span": "D",
+    "input_center": "D",
     "target_mean": "T",
     "target_scale": "T",
-    "lengthscale": "TD",
-    "outputscale": "T",
-    "noise": "T",
-    "constant": "T",
+    "lengthscale": "PD",
+    "outputscale": "P",
+    "linear": "P",
+    "noise": "P",
+    "constant": "P",
+    "share": "P",
+    "spread": "T",
 }
-"""The persistent buffers, by their axes: n labels, D inputs, T quantities."""
+"""The persistent buffers, by axes: n labels, D inputs, T quantities, P processes (those of a quantity together)."""
+
+
+def _factor(covariance: torch.Tensor) -> torch.Tensor:
+    """Return the Cholesky factors of covariances, (P, n, n), to whose diagonals as little is added as it takes."""
+    for jitter in _JITTER:
+        covariance.diagonal(dim1=1, dim2=2).add_(jitter)
+        factor: torch.Tensor
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if not bool(failed.any()):
+            return factor
+    raise UsageError("learner gp: the covariance of the labels has no Cholesky factor; are inputs alike?")
 
 
 def _pairs(batches: Iterable[Any]) -> Iterator[tuple[Any, torch.Tensor]]:
