@@ -61,7 +61,8 @@ def driver_of(path: Path, seed: int, given: argparse.Namespace, root: Path) -> t
     steps = len([size for size in SIZES if size <= rows - held_out]) - 1
     for text in (
         f"driver.max_active_learning_steps={steps}", f"driver.seed={seed}", f"driver.root_log_dir={root}",
-        "driver.final_training=true", "driver.keep=last=1", "driver.threads=1", *given.set,
+        f"driver.skip_training={str(given.rivals).lower()}", "driver.final_training=true", "driver.keep=last=1",
+        "driver.threads=1", *given.set,
     ):  # fmt: skip
         chosen.set(text)
     clock = TrainingClock()
@@ -76,8 +77,6 @@ def measured(name: str, seed: int, given: argparse.Namespace) -> Iterator[dict[s
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=given.root) as folder, contextlib.redirect_stderr(io.StringIO()):
         driver, clock = driver_of(HERE / "data" / f"{name}.csv", seed, given, Path(folder))
-        if given.rivals:
-            driver.config.skip_training = True
         driver.run()
     about = {"table": name, "seed": seed}
     if not given.rivals:
