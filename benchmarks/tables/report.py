@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rivals import classifiers, regressors
 from tables import KINDS, LABELS
 
 Figures = Mapping[tuple[str, int, str], Mapping[str, float]]  # of (table, labels, model)
-_RIVALS = {"classification": ("LR", "RF"), "regression": ("ridge", "RF", "GP")}
+_RIVALS = {"classification": tuple(classifiers(0)), "regression": tuple(regressors(0, 1))}
 _MAIN = {"classification": "accuracy", "regression": "r2"}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -44,7 +46,7 @@ class Hyperparameters(NamedTuple):
 def fit(
     inputs: torch.Tensor,
     targets: torch.Tensor,
-    kernel: Kernel,
+    kernel: Kernel | None,
     starts: int,
     generator: torch.Generator,
     center: torch.Tensor | None = None,
@@ -58,13 +60,15 @@ def fit(
     targets
         Of mean 0 and variance 1: float64, shape (N,).
     kernel
-        Covariance function, with a lengthscale for each input (ARD).
+        Covariance function, with a lengthscale for each input (ARD). None: linear functions alone, that is, Bayesian
+        linear regression.
     starts
         From how many points the search starts; the first is fixed, and the others are drawn.
     generator
         What they are drawn from.
     center
-        Where it is given, the covariance has a linear part too: ``linear (x - c)(x' - c)``, with this c, shape (D,).
+        Where it is given, the covariance has a linear part too: ``linear (x - c)(x' - c)``, with this c, shape (D,). It
+        must be given where `kernel` is None.
 
     Notes
     -----
@@ -73,24 +77,7 @@ def fit(
     location 0 and scale 1, the noise nearly flat: gamma with shape 1.1 and rate 0.05. The constant mean has no prior.
     The variance of a slope, `linear`, is log-normal with location ``log(3 / D)`` and scale 2.
     """
-    return _searched(_Model(inputs, targets, kernel, center).double(), inputs, targets, starts, generator)
-
-
-def fit_linear(inputs: torch.Tensor, targets: torch.Tensor, center: torch.Tensor) -> Hyperparameters:
-    """Return the hyperparameters of a Gaussian process of linear functions: that is Bayesian linear regression.
-
-    Parameters
-    ----------
-    inputs, targets, center
-        As for `fit`.
-    """
-    model = _LinearModel(inputs, targets, center).double()
-    return _searched(model, inputs, targets, 1, torch.Generator())
-
-
-def _searched(
-    model: _LinearModel | _Model, inputs: torch.Tensor, targets: torch.Tensor, starts: int, generator: torch.Generator
-) -> Hyperparameters:
+    model = _Model(inputs, targets, kernel, center).double()
     likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
     model.train()
     parameters = list(model.parameters())
@@ -109,9 +96,8 @@ def _searched(
             if float(result.fun) < least:
                 best, least = result.x, float(result.fun)
     _set(parameters, best)
-    of_covariance = model.hyperparameters_of_covariance()
-    rest = (model.likelihood.noise[0], model.mean_module.constant)
-    return Hyperparameters(*(tensor.detach().clone() for tensor in (*of_covariance, *rest)))
+    hyperparameters: Hyperparameters = model.hyperparameters()
+    return hyperparameters
 
 
 def start_length(width: int) -> float:
@@ -123,69 +109,56 @@ class _Model(gpytorch.models.ExactGP):  # type: ignore[misc]  # gpytorch has no 
     """A Gaussian process with a constant mean; all parameters but that are optimized as logarithms."""
 
     def __init__(
-        self, inputs: torch.Tensor, targets: torch.Tensor, kernel: Kernel, center: torch.Tensor | None
+        self, inputs: torch.Tensor, targets: torch.Tensor, kernel: Kernel | None, center: torch.Tensor | None
     ) -> None:
+        noise = gpytorch.likelihoods.GaussianLikelihood(
+            noise_prior=GammaPrior(1.1, 0.05), noise_constraint=_above(LEAST_NOISE)
+        )
+        super().__init__(inputs, targets, noise)
         width = inputs.shape[1]
-        super().__init__(inputs, targets, _noise())
         self.mean_module = gpytorch.means.ConstantMean()
-        lengths = {
-            "ard_num_dims": width,
-            "lengthscale_prior": LogNormalPrior(math.sqrt(2) + math.log(width) / 2, math.sqrt(3)),
-            "lengthscale_constraint": _above(_LEAST_LENGTH),
-        }
-        base = (
-            gpytorch.kernels.RBFKernel(**lengths)
-            if kernel == "rbf"
-            else gpytorch.kernels.MaternKernel(nu=2.5, **lengths)
-        )
-        self.covar_module = gpytorch.kernels.ScaleKernel(
-            base, outputscale_prior=LogNormalPrior(0.0, 1.0), outputscale_constraint=_above(1e-4)
-        )
-        base.lengthscale = start_length(width)
-        self.covar_module.outputscale = 1.0
+        self.smooth = None if kernel is None else _smooth(kernel, width)
         self.slopes = None if center is None else _slopes(width)
         self.center = center
+        noise.noise = 1e-2
 
     def forward(self, inputs: torch.Tensor) -> Any:
         """Return the prior at some inputs."""
-        covariance = self.covar_module(inputs)
+        parts = [self.smooth(inputs)] if self.smooth is not None else []
         if self.slopes is not None and self.center is not None:
-            covariance = covariance + self.slopes(inputs - self.center)
+            parts.append(self.slopes(inputs - self.center))
+        covariance = functools.reduce(operator.add, parts)
         return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), covariance)
 
-    def hyperparameters_of_covariance(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return lengthscales, outputscale and variance of the slopes."""
-        scale = self.covar_module.outputscale
-        slopes = scale.new_zeros(()) if self.slopes is None else self.slopes.variance[0, 0]
-        return self.covar_module.base_kernel.lengthscale[0], scale, slopes
+    def hyperparameters(self) -> Hyperparameters:
+        """Return the values; of a part that it doesn't have the scale is 0, and lengthscales are 1."""
+        noise, constant = self.likelihood.noise[0], self.mean_module.constant
+        none, slopes, smooth = torch.zeros_like(constant), self.slopes, self.smooth
+        values = (
+            noise.new_ones(self.train_inputs[0].shape[1]) if smooth is None else smooth.base_kernel.lengthscale[0],
+            none if smooth is None else smooth.outputscale,
+            none if slopes is None else slopes.variance[0, 0],
+            noise,
+            constant,
+        )
+        return Hyperparameters(*(value.detach().clone() for value in values))
 
 
-class _LinearModel(gpytorch.models.ExactGP):  # type: ignore[misc]
-    """Linear functions whose slopes have a normal prior."""
-
-    def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, center: torch.Tensor) -> None:
-        super().__init__(inputs, targets, _noise())
-        self.mean_module = gpytorch.means.ConstantMean()
-        self.slopes = _slopes(inputs.shape[1])
-        self.center = center
-
-    def forward(self, inputs: torch.Tensor) -> Any:
-        """Return the prior at some inputs."""
-        covariance = self.slopes(inputs - self.center)
-        return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), covariance)
-
-    def hyperparameters_of_covariance(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return lengthscales of 1, an outputscale of 0, and the variance of the slopes."""
-        slopes = self.slopes.variance[0, 0]
-        return torch.ones_like(self.center), slopes.new_zeros(()), slopes
-
-
-def _noise() -> Any:
-    likelihood = gpytorch.likelihoods.GaussianLikelihood(
-        noise_prior=GammaPrior(1.1, 0.05), noise_constraint=_above(LEAST_NOISE)
+def _smooth(kernel: Kernel, width: int) -> Any:
+    lengths = {
+        "ard_num_dims": width,
+        "lengthscale_prior": LogNormalPrior(math.sqrt(2) + math.log(width) / 2, math.sqrt(3)),
+        "lengthscale_constraint": _above(_LEAST_LENGTH),
+    }
+    base = (
+        gpytorch.kernels.RBFKernel(**lengths) if kernel == "rbf" else gpytorch.kernels.MaternKernel(nu=2.5, **lengths)
     )
-    likelihood.noise = 1e-2
-    return likelihood
+    scaled = gpytorch.kernels.ScaleKernel(
+        base, outputscale_prior=LogNormalPrior(0.0, 1.0), outputscale_constraint=_above(1e-4)
+    )
+    base.lengthscale = start_length(width)
+    scaled.outputscale = 1.0
+    return scaled
 
 
 def _slopes(width: int) -> Any:
@@ -201,7 +174,7 @@ def _above(least: float) -> GreaterThan:
     return GreaterThan(least, transform=torch.exp, inv_transform=torch.log)
 
 
-def _spread(model: _LinearModel | _Model, generator: torch.Generator) -> Array:
+def _spread(model: _Model, generator: torch.Generator) -> Array:
     """Return a random distance from the first start, in logarithms; the mean is not moved."""
     parts = []
     for name, parameter in model.named_parameters():
@@ -211,7 +184,7 @@ def _spread(model: _LinearModel | _Model, generator: torch.Generator) -> Array:
 
 
 def _objective(
-    model: _LinearModel | _Model,
+    model: _Model,
     likelihood: Any,
     parameters: list[torch.nn.Parameter],
     inputs: torch.Tensor,

@@ -10,7 +10,7 @@ import torch
 
 from alcore.errors import UsageError, check_choice
 from alcore.pools import DataInfo, tensors_of
-from alcore_gp.fitting import Hyperparameters, fit, fit_linear, start_length
+from alcore_gp.fitting import fit, start_length
 from alcore_gp.kernels import KERNELS, Kernel, correlations
 
 _MOST_LABELS = 8000  # whose covariances take 0.5 GB a quantity
@@ -145,15 +145,25 @@ class GaussianProcess(torch.nn.Module):
         return torch.cat([self._predicted(part) for part in self._parts(rows)])
 
     def _predicted(self, rows: torch.Tensor) -> torch.Tensor:
-        scaled = self._scaled(rows)
-        shared = self._shared(scaled)
-        means = self._means(shared)
-        variances = self._variance(scaled, shared) + self.noise[:, None]
-        mean = self._mixed(means)
-        variance = self._mixed(variances + (means - self._of_processes(mean)).square())
+        means, variances = self._posteriors(self._scaled(rows))
+        mean, variance = self._mixture(means, variances + self.noise[:, None])
         scale = self.target_scale[:, None]
         variance = variance * self.spread[:, None]
         return torch.cat([mean * scale + self.target_mean[:, None], variance * scale.square()]).mT
+
+    def _posteriors(self, scaled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return means and variances without noise of all processes, each (P, B), of standardized targets."""
+        shared = self._shared(scaled)
+        return self._means(shared), self._variance(scaled, shared)
+
+    def _mixture(self, means: torch.Tensor, variances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and variance of the mixture of each quantity's processes: (P, B) to (T, B)."""
+        apart = self._apart(means)
+        return self._mixed(means), self._mixed(variances + apart.square())
+
+    def _apart(self, means: torch.Tensor) -> torch.Tensor:
+        """Return how far the mean of each process is from that of the mixture: (P, B)."""
+        return means - self._of_processes(self._mixed(means))
 
     def _means(self, shared: torch.Tensor) -> torch.Tensor:
         """Return the posterior means of all processes, (P, B), of standardized targets."""
@@ -212,7 +222,7 @@ class GaussianProcess(torch.nn.Module):
         """
         squared = self.target_scale.square() * self.spread
         if b is None:
-            parts = [self._posterior_variances(self._scaled(part)) for part in self._parts(self._rows(a))]
+            parts = [self._mixture(*self._posteriors(self._scaled(part)))[1] for part in self._parts(self._rows(a))]
             return torch.cat(parts, dim=1) * squared[:, None]
         left, right = self._scaled(self._rows(a)), self._scaled(self._rows(b))
         labeled = len(self.labeled_inputs)
@@ -221,16 +231,10 @@ class GaussianProcess(torch.nn.Module):
         if labeled:
             shared = [self._shared(side) for side in (left, right)]
             told = [torch.linalg.solve_triangular(self.factor, side, upper=False) for side in shared]
-            apart = [means - self._of_processes(self._mixed(means)) for means in map(self._means, shared)]
+            apart = [self._apart(self._means(side)) for side in shared]
             covariance = covariance - told[0].mT @ told[1] + apart[0][:, :, None] * apart[1][:, None]
         scaled: torch.Tensor = self._mixed(covariance) * squared[:, None, None]
         return scaled
-
-    def _posterior_variances(self, scaled: torch.Tensor) -> torch.Tensor:
-        """Return the variances of the mixtures without noise, (T, B), of standardized targets."""
-        shared = self._shared(scaled)
-        means = self._means(shared)
-        return self._mixed(self._variance(scaled, shared) + (means - self._of_processes(self._mixed(means))).square())
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return scaled inputs in units of the lengthscales, of several processes their geometric mean: (B, D)."""
@@ -260,12 +264,12 @@ class GaussianProcess(torch.nn.Module):
         inputs, values = (rows - low) / span, (targets - mean) / scale
         searched = self._searched(len(rows), generator)
         center = inputs.mean(dim=0) if self.averages else None
+        kernels = [self.kernel] if center is None else [None, self.kernel]
         fits = [
-            process
+            fit(inputs[searched], of_quantity[searched], kernel, self.starts if kernel else 1, generator, center)
             for of_quantity in values.T.contiguous()
-            for process in self._processes(inputs[searched], of_quantity[searched], center, generator)
+            for kernel in kernels
         ]
-        ones = torch.ones(values.shape[1], dtype=torch.float64)
         state = {
             "labeled_inputs": inputs,
             "labeled_targets": values,
@@ -274,8 +278,8 @@ class GaussianProcess(torch.nn.Module):
             "input_center": inputs.new_empty(0) if center is None else center,
             "target_mean": mean,
             "target_scale": scale,
-            "share": torch.ones(len(fits), dtype=torch.float64) / (len(fits) // values.shape[1]),
-            "spread": ones,
+            "share": torch.ones(len(fits), dtype=torch.float64),  # judged below, where there are several
+            "spread": torch.ones_like(mean),
             **{name: torch.stack([getattr(fitted, name) for fitted in fits]) for name in fits[0]._fields},
         }
         device = self.noise.device
@@ -292,21 +296,14 @@ class GaussianProcess(torch.nn.Module):
             return torch.arange(count)
         return torch.randperm(count, generator=generator)[: self.search_labels].sort().values
 
-    def _processes(
-        self, inputs: torch.Tensor, targets: torch.Tensor, center: torch.Tensor | None, generator: torch.Generator
-    ) -> list[Hyperparameters]:
-        """Return the fitted processes of a quantity."""
-        whole = fit(inputs, targets, self.kernel, self.starts, generator, center)
-        return [whole] if center is None else [fit_linear(inputs, targets, center), whole]
-
     def _judge(self, searched: torch.Tensor) -> None:
         """Set the shares of the processes, by how well each predicts a label of the search from the others."""
         searched = searched.to(self.noise.device)
         inputs, targets = self.labeled_inputs[searched], self.labeled_targets[searched]
-        _, left, variance = self._left_out(inputs, targets)
-        count = len(searched)
+        count, width = inputs.shape
+        factor = self.factor if count == len(self.labeled_inputs) else self._factor_of(inputs)
+        _, left, variance = self._left_out(factor, targets)
         density = (-0.5 * (left.square() / variance + variance.log())).mean(dim=1)
-        width = inputs.shape[1]
         fitted = density.new_tensor([3.0, width + 4.0]).repeat(targets.shape[1])
         score = (math.sqrt(count) * (density - fitted / count)).reshape(-1, 2)
         self.share = score.softmax(dim=1).flatten()
@@ -318,18 +315,18 @@ class GaussianProcess(torch.nn.Module):
         count = int(others.sum())
         if not count:
             return
-        means, _, variance = self._left_out(self.labeled_inputs, self.labeled_targets)
-        mean = self._mixed(means)
-        mixed = self._mixed(variance + (means - self._of_processes(mean)).square())
-        errors = (self.labeled_targets.T - mean).abs() / mixed.sqrt()
+        means, _, variances = self._left_out(self.factor, self.labeled_targets)
+        mean, variance = self._mixture(means, variances)
+        errors = (self.labeled_targets.T - mean).abs() / variance.sqrt()
         quantile = torch.quantile(errors[:, others.to(errors.device)], 0.9, dim=1, interpolation="higher") / _OF_90
         self.spread = (count * quantile.square() + _SURE) / (count + _SURE)
 
-    def _left_out(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return what each process predicts for each label from all others: means, errors and variances, (P, n)."""
-        covariance = self._prior(inputs, inputs, self.lengthscale)
-        covariance.diagonal(dim1=1, dim2=2).add_(self.noise[:, None])
-        inverse = torch.cholesky_inverse(_factor(covariance))
+    def _left_out(self, factor: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return what each process predicts for each label from all others: means, errors and variances, (P, n).
+
+        `factor` is that of `_factor_of`, of the inputs with these targets.
+        """
+        inverse = torch.cholesky_inverse(factor)
         values = self._of_processes(targets.T)
         precision = inverse.diagonal(dim1=1, dim2=2)
         left = (inverse @ (values - self.constant[:, None])[:, :, None])[:, :, 0] / precision
@@ -342,11 +339,22 @@ class GaussianProcess(torch.nn.Module):
             self.factor = self.noise.new_empty(len(self.noise), 0, 0)
             self.weights = self.noise.new_empty(len(self.noise), 0)
             return
-        covariance = self._shared(self.labeled_inputs)
-        covariance.diagonal(dim1=1, dim2=2).add_(self.noise[:, None])
-        self.factor = _factor(covariance)
+        self.factor = self._factor_of(self.labeled_inputs)
         left = (self._of_processes(self.labeled_targets.T) - self.constant[:, None])[:, :, None]
         self.weights = torch.cholesky_solve(left, self.factor)[:, :, 0]
+
+    def _factor_of(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the Cholesky factors of the covariances of labels, with their noise, at scaled inputs: (P, n, n)."""
+        covariance = self._prior(inputs, inputs, self.lengthscale)
+        diagonal = covariance.diagonal(dim1=1, dim2=2)
+        diagonal += self.noise[:, None]
+        for jitter in _JITTER:
+            diagonal += jitter
+            factor: torch.Tensor
+            factor, failed = torch.linalg.cholesky_ex(covariance)
+            if not bool(failed.any()):
+                return factor
+        raise UsageError("learner gp: the covariance of the labels has no Cholesky factor; are inputs alike?")
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Take back a state with any number of labels; those of earlier versions have one process a quantity."""
@@ -401,17 +409,6 @@ _SHAPES: dict[str, str] = {
     "spread": "T",
 }
 """The persistent buffers, by axes: n labels, D inputs, T quantities, P processes (those of a quantity together)."""
-
-
-def _factor(covariance: torch.Tensor) -> torch.Tensor:
-    """Return the Cholesky factors of covariances, (P, n, n), to whose diagonals as little is added as it takes."""
-    for jitter in _JITTER:
-        covariance.diagonal(dim1=1, dim2=2).add_(jitter)
-        factor: torch.Tensor
-        factor, failed = torch.linalg.cholesky_ex(covariance)
-        if not bool(failed.any()):
-            return factor
-    raise UsageError("learner gp: the covariance of the labels has no Cholesky factor; are inputs alike?")
 
 
 def _pairs(batches: Iterable[Any]) -> Iterator[tuple[Any, torch.Tensor]]:

@@ -30,6 +30,13 @@ class TestOfImages(_GP):
     shape = (1, 3, 3)
 
 
+class TestMixture(_GP):
+    name = "gp"
+
+    def make(self, info):
+        return GaussianProcess(starts=1, search_labels=12, linear=True, info=info)
+
+
 class TestNotFittedYet(LearnerContract):
     """The prior keeps the contract too."""
 

@@ -4,10 +4,8 @@ import math
 
 import pytest
 import torch
-from alcore_gp import GaussianProcess, GPTrainingLoop
+from alcore_gp import GaussianProcess
 from alcore_gp.kernels import correlations
-from alcore_testing import LearnerContract
-from alcore_testing.learner import pool_of
 
 from alcore import UsageError
 
@@ -25,21 +23,6 @@ def fitted(x, y, **parameters):
     learner = GaussianProcess(**{"starts": 1, "linear": True, **parameters})
     learner.fit([(x, y)], torch.Generator().manual_seed(0))
     return learner
-
-
-class TestMixture(LearnerContract):
-    name = "gp"
-    trains = False
-    tasks = ("regression",)
-    loop = GPTrainingLoop()
-
-    def make(self, info):
-        return GaussianProcess(starts=1, search_labels=12, linear=True, info=info)
-
-    def made(self, task, seed=0):
-        learner, pool = super().made(task, seed), pool_of(task, self.shape)
-        learner.fit([pool.batch(torch.arange(len(pool)))], torch.Generator().manual_seed(0))
-        return learner
 
 
 def by_hand(learner, process, x, y, new):
@@ -90,7 +73,7 @@ def test_what_is_predicted_for_a_label_from_the_others_is_what_a_fit_without_it_
     x, y = labels(12)
     learner = fitted(x, y)
     inputs, z = learner.labeled_inputs, learner.labeled_targets
-    means, errors, variances = learner._left_out(inputs, z)
+    means, errors, variances = learner._left_out(learner.factor, z)
     for place in range(12):
         others = torch.arange(12) != place
         for process in range(2):
@@ -118,7 +101,7 @@ def test_what_is_predicted_for_a_label_from_the_others_is_what_a_fit_without_it_
 def test_shares_are_those_of_the_docstring():
     x, y = labels(20)
     learner = fitted(x, y)
-    _, errors, variances = learner._left_out(learner.labeled_inputs, learner.labeled_targets)
+    _, errors, variances = learner._left_out(learner.factor, learner.labeled_targets)
     densities = (-0.5 * (errors**2 / variances + variances.log())).mean(dim=1).tolist()
     scores = [math.exp(math.sqrt(20) * (density - p / 20)) for density, p in zip(densities, (3, 3 + 4), strict=True)]
     assert learner.share.tolist() == pytest.approx([score / sum(scores) for score in scores])
