@@ -970,14 +970,19 @@ class LearnerOptions(Protocol):
     ...): the predicted means of all quantities, then the variances of labels around them, above 0, in the unit of the
     target squared."""
 
-    training_loop: str
-    """Name of the training loop that trains it, for one that the default loop can't train; its error says so."""
-
     def training_step(self, batch: Any, /) -> torch.Tensor:
         """Return the loss of a batch; used where no ``train_step_fn`` is given."""
 
     def validation_step(self, batch: Any, /) -> torch.Tensor | float | None:
         """Look at a validation batch; used where no ``validate_step_fn`` is given."""
+
+    def fit_batches(self, batches: Iterable[Any], generator: torch.Generator, /) -> None:
+        """Fit to all labeled items at once, batch by batch (inputs, targets), in place of a training in epochs.
+
+        The default loop, and `alcore.training.FittingLoop`, call it in each step; `generator`, on the CPU, is the only
+        source of what it draws. In a run ``batches.dataset`` is the training pool, and ``batches.dtype`` that of the
+        run.
+        """
 
     def features(self, inputs: Any, /) -> Any:
         """Return the features of a batch, shape (B, ...); used in place of the input of the last linear layer."""

@@ -24,7 +24,7 @@ COMMANDS = {
     "start/help": ("-m", "alcore", "--help"),
     "start/run-1-step": (*RUN, "--steps", "1"),
     "start/run-70-steps": RUN,
-    "start/run-sklearn": (*RUN, "--learner", "sklearn", "--loop", "sklearn", "--steps", "1"),
+    "start/run-sklearn": (*RUN, "--learner", "sklearn", "--steps", "1"),
 }
 
 

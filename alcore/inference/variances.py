@@ -63,7 +63,7 @@ def _no_variance(learner: Any, outputs: torch.Tensor) -> UsageError:
     return UsageError(
         f"the learner {type(learner).__name__} predicts values of shape {tuple(outputs.shape)} without a variance. Let "
         "it predict one (--set learner.mlp.outputs=mean-variance), give it dropout (--set learner.mlp.dropout=0.1), or "
-        "use an ensemble (--learner ensemble) or a Gaussian process (--learner gp --loop gp, in alcore-gp)."
+        "use an ensemble (--learner ensemble) or a Gaussian process (--learner gp, in alcore-gp)."
     )
 
 

@@ -127,8 +127,8 @@ class BatchLoader:
         before_epoch: Callable[[], None] | None = None,
         before_batch: Callable[[], None] | None = None,
     ) -> None:
-        self.dataset, self.batch_size, self.drop_last = pool, batch_size, drop_last
-        self._device, self._dtype, self._max_bytes = device, dtype, max_bytes
+        self.dataset, self.batch_size, self.drop_last, self.dtype = pool, batch_size, drop_last, dtype
+        self._device, self._max_bytes = device, max_bytes
         self._before_epoch, self._before_batch = before_epoch, before_batch
         self._seed = (*(seed or (0,)), *(shard[:1] if shard[0] else ()))
         generator_for = None if seed is None else lambda epoch: derive_generator(*seed, "order", epoch)
@@ -174,7 +174,7 @@ class BatchLoader:
         # workers are seeded from this generator, so an epoch doesn't depend on those before it
         items.generator = derive_generator(*self._seed, "workers", self.sampler.epoch)
         for batch in items:
-            yield to_device(batch, self._device, self._dtype)
+            yield to_device(batch, self._device, self.dtype)
 
     def _split_blocks(self) -> Iterator[Any]:
         order = self.sampler.positions()
@@ -186,7 +186,7 @@ class BatchLoader:
         batch = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(block)) * size // start
         rows = size * max(1, _BLOCK_BYTES // max(batch, 1))
         while True:
-            yield from _split(to_device(block, self._device, self._dtype), size)
+            yield from _split(to_device(block, self._device, self.dtype), size)
             if start >= len(order):
                 return
             block = self.dataset.batch(order[start : start + rows])

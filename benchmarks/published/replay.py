@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from alcore_dummy import DummyLabelStrategy
 from alcore_f1 import F1Metrology
-from alcore_sklearn import SklearnTrainingLoop
 
 from alcore import Driver, TensorPool
 from alcore import config as c
@@ -113,7 +112,7 @@ def curve(
             ),
             learner,
             c.StrategiesConfig([query], queue.Queue, DummyLabelStrategy(), [metrology], start_strategy=start),
-            c.TrainingConfig(train, 1, val_datapool=held_out, train_loop_fn=SklearnTrainingLoop()),
+            c.TrainingConfig(train, 1, val_datapool=held_out),
         ).run()
     finally:
         shutil.rmtree(root, ignore_errors=True)

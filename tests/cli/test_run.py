@@ -35,7 +35,6 @@ BAD = {
         ["--set", "query.uq.max_samples=-1"],
         ["max_samples is -1", "while building query.uq; change it with --set query.uq.max_samples=VALUE"],
     ),
-    "learner of another loop": (["--learner", "sklearn"], ["SklearnLearner", "--loop sklearn"]),
     "parameter": (["--set", "query.uq.max_sample=3"], ["query.uq", "'max_sample'", "did you mean 'max_samples'?"]),
     "type": (["--set", "query.uq.max_samples=ten"], ["query.uq.max_samples is 'ten'", "int"]),
     "float for int": (["--set", "query.uq.max_samples=2.5"], ["query.uq.max_samples is 2.5", "int"]),

@@ -246,7 +246,7 @@ RUNS: dict[str, Callable[[Path], Made]] = {
     "csv": csv,
     "regression": regression,
     "sklearn": by_command(
-        "sklearn", "--learner", "sklearn", "--loop", "sklearn", "--query", "sklearn-uq", "--query", "uq", "--steps", "4"
+        "sklearn", "--learner", "sklearn", "--query", "sklearn-uq", "--query", "uq", "--steps", "4"
     ),
     "bayes": by_command(
         "bayes", "--query", "batchbald", "--query", "qbc", "--learner", "ensemble", "--steps", "4",

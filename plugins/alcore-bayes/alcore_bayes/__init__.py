@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from alcore_bayes.batchquery import BatchBALDQuery
     from alcore_bayes.deep_ensemble import DeepEnsemble
     from alcore_bayes.ensembles import Ensemble, ensemble
-    from alcore_bayes.loop import DeepEnsembleLoop
     from alcore_bayes.noise import perturb
     from alcore_bayes.query import BALDQuery, CommitteeQuery, MeanStdQuery, PowerBALDQuery, VariationRatioQuery
 
@@ -21,7 +20,6 @@ __all__ = [
     "BatchBALDQuery",
     "CommitteeQuery",
     "DeepEnsemble",
-    "DeepEnsembleLoop",
     "Ensemble",
     "MeanStdQuery",
     "PowerBALDQuery",
@@ -37,7 +35,6 @@ __getattr__ = lazy_names(
         "batchquery": ["BatchBALDQuery"],
         "deep_ensemble": ["DeepEnsemble"],
         "ensembles": ["Ensemble", "ensemble"],
-        "loop": ["DeepEnsembleLoop"],
         "noise": ["perturb"],
         "query": ["BALDQuery", "CommitteeQuery", "MeanStdQuery", "PowerBALDQuery", "VariationRatioQuery"],
     },
@@ -61,9 +58,3 @@ def alcore_query_strategies() -> dict[str, Any]:
 def alcore_learners() -> dict[str, Any]:
     """Offer ``ensemble`` and ``deep-ensemble``."""
     return {"deep-ensemble": "alcore_bayes.deep_ensemble:DeepEnsemble", "ensemble": "alcore_bayes.ensembles:ensemble"}
-
-
-@alcore.hookimpl
-def alcore_training_loops() -> dict[str, Any]:
-    """Offer ``deep-ensemble``, which fits the learner of that name."""
-    return {"deep-ensemble": "alcore_bayes.loop:DeepEnsembleLoop"}

@@ -31,8 +31,6 @@ _FIRST_OUTPUTS = 0.1
 class DeepEnsemble(torch.nn.Module):
     """An ensemble of networks for classification, with a weight decay chosen by its out-of-bag log loss.
 
-    Use it with the training loop ``deep-ensemble``.
-
     Parameters
     ----------
     info
@@ -81,8 +79,6 @@ class DeepEnsemble(torch.nn.Module):
     """
 
     outputs = "logits"
-    training_loop = "deep-ensemble"
-    """Name of the training loop that fits it."""
 
     chosen_decay: torch.Tensor
 
@@ -97,7 +93,7 @@ class DeepEnsemble(torch.nn.Module):
         if info.task != "classification":
             raise UsageError(
                 f"learner deep-ensemble: it is for a classification, and the task of this data is {info.task}; use "
-                "--learner gp --loop gp, or an ensemble of networks that predict a variance (docs/surrogates.md)."
+                "--learner gp, or an ensemble of networks that predict a variance (docs/surrogates.md)."
             )
         features = info.features or (math.prod(info.shape) if info.shape else 0)
         if not features:
@@ -131,7 +127,7 @@ class DeepEnsemble(torch.nn.Module):
         hidden = self._layers().hidden(self._rows(inputs))
         return hidden.movedim(0, 1).flatten(1) / math.sqrt(self.members)
 
-    def fit(self, batches: Iterable[Any], generator: torch.Generator) -> None:
+    def fit_batches(self, batches: Iterable[Any], generator: torch.Generator) -> None:
         """Fit to labeled items, from new weights; without any, nothing is changed.
 
         Parameters

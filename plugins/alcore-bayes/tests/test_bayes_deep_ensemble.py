@@ -4,10 +4,9 @@ import math
 
 import pytest
 import torch
-from alcore_bayes import DeepEnsemble, DeepEnsembleLoop
+from alcore_bayes import DeepEnsemble
 from alcore_bayes.deep_ensemble import choose_decay
 from alcore_testing import LearnerContract, run_command
-from alcore_testing.learner import pool_of
 
 from alcore import DataInfo, UsageError
 from alcore.outputs import class_probabilities
@@ -32,15 +31,9 @@ class TestDeepEnsemble(LearnerContract):
     name = "deep-ensemble"
     trains = False
     tasks = ("classification",)
-    loop = DeepEnsembleLoop()
 
     def make(self, info):
         return DeepEnsemble(info, members=2, hidden=(8,))
-
-    def made(self, task, seed=0):
-        learner, pool = super().made(task, seed), pool_of(task, self.shape)
-        learner.fit([pool.batch(torch.arange(len(pool)))], generator(seed))
-        return learner
 
 
 class TestOfImages(TestDeepEnsemble):
@@ -49,14 +42,14 @@ class TestOfImages(TestDeepEnsemble):
 
 def test_before_a_fit_and_without_labels_classes_have_equal_probabilities():
     learner = DeepEnsemble(INFO)
-    learner.fit([], generator())
+    learner.fit_batches([], generator())
     assert learner(torch.randn(2, 4)).eq(0).all()
     assert learner(torch.randn(2, 4)).shape == (5, 2, 3)
 
 
 def test_it_learns_and_its_probabilities_are_calibrated():
     learner = DeepEnsemble(INFO)
-    learner.fit([three_classes(200, noise=0.2)], generator())
+    learner.fit_batches([three_classes(200, noise=0.2)], generator())
     inputs, targets = three_classes(2000, noise=0.2, seed=1)
     probabilities = class_probabilities(learner(inputs), "logits")
     largest, predicted = probabilities.max(dim=1)
@@ -70,7 +63,7 @@ def test_same_seed_gives_the_same_weights_and_another_one_others(n):
     weights = []
     for seed in (0, 0, 1):
         learner = DeepEnsemble(INFO, members=2, hidden=(8,))
-        learner.fit([batch], generator(seed))
+        learner.fit_batches([batch], generator(seed))
         weights.append(learner.weights_0)
     assert weights[0].isfinite().all()
     assert weights[0].equal(weights[1])
@@ -80,8 +73,8 @@ def test_same_seed_gives_the_same_weights_and_another_one_others(n):
 def test_batches_do_not_matter():
     inputs, targets = three_classes(90)
     whole, parts = (DeepEnsemble(INFO, members=2, hidden=(8,)) for _ in range(2))
-    whole.fit([(inputs, targets)], generator())
-    parts.fit(zip(inputs.split(32), targets.split(32), strict=True), generator())
+    whole.fit_batches([(inputs, targets)], generator())
+    parts.fit_batches(zip(inputs.split(32), targets.split(32), strict=True), generator())
     assert all(a.equal(b) for a, b in zip(whole.buffers(), parts.buffers(), strict=True))
 
 
@@ -89,7 +82,7 @@ def test_noisy_labels_get_a_larger_weight_decay():
     chosen = []
     for noise in (0.0, 0.5):
         learner = DeepEnsemble(INFO, weight_decay=(0.1, 1.0, 10.0))
-        learner.fit([three_classes(90, noise)], generator())
+        learner.fit_batches([three_classes(90, noise)], generator())
         chosen.append(round(float(learner.chosen_decay), 5))
     assert chosen[0] < chosen[1]
     assert set(chosen) <= {0.1, 1.0, 10.0}
@@ -102,7 +95,7 @@ def test_where_no_label_is_out_of_bag_the_largest_decay_is_taken():
 
 def test_one_decay_is_not_chosen():
     learner = DeepEnsemble(INFO, weight_decay=(0.3,))
-    learner.fit([three_classes(30)], generator())
+    learner.fit_batches([three_classes(30)], generator())
     assert float(learner.chosen_decay) == pytest.approx(0.3)
 
 
@@ -112,7 +105,7 @@ def test_a_fit_lowers_the_penalized_loss_of_its_own_decay():
 
     def fitted(decay):
         learner = DeepEnsemble(INFO, members=1, hidden=(16,), weight_decay=(decay,))
-        learner.fit([(inputs, targets)], generator())
+        learner.fit_batches([(inputs, targets)], generator())
         return learner
 
     def loss(learner, decay):
@@ -129,7 +122,7 @@ def test_a_fit_lowers_the_penalized_loss_of_its_own_decay():
 def test_features_are_what_the_last_layers_get():
     learner = DeepEnsemble(INFO, members=2, hidden=(8,))
     inputs, targets = three_classes(30)
-    learner.fit([(inputs, targets)], generator())
+    learner.fit_batches([(inputs, targets)], generator())
     features = learner.features(inputs)
     assert features.shape == (30, 16)
     hidden = (features * math.sqrt(2)).reshape(30, 2, 8).movedim(1, 0)
@@ -155,20 +148,9 @@ def test_what_has_no_meaning_is_refused(given, words):
     assert words in str(raised.value)
 
 
-def test_its_loop_fits_no_other_learner():
-    with pytest.raises(UsageError, match="this learner is a Linear"):
-        DeepEnsembleLoop()(torch.nn.Linear(2, 2))
-
-
-def test_its_loop_fits_batches_without_a_run():
-    learner = DeepEnsemble(INFO, members=2, hidden=(8,))
-    DeepEnsembleLoop()(learner, None, [three_classes(30)])
-    assert not learner.weights_0.eq(0).all()
-
-
 @pytest.mark.parametrize("query", ["uq", "bald", "badge", "kcenter", "typiclust"])
 def test_strategies_choose_with_it_and_predictions_leave_the_run(tmp_path, query):
-    words = ["--learner", "deep-ensemble", "--loop", "deep-ensemble", "--query", query]
+    words = ["--learner", "deep-ensemble", "--query", query]
     done = run_command(tmp_path, "run", *words, "--metrology", "f1", "--steps", "2", "--run-id", "first")
     assert done.code == 0, done.err
     assert run_command(tmp_path, "export", "first", "--output", "out").code == 0

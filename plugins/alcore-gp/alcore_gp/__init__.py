@@ -9,10 +9,9 @@ from alcore.lazy import lazy_names
 
 if TYPE_CHECKING:
     from alcore_gp.learner import GaussianProcess
-    from alcore_gp.loop import GPTrainingLoop
 
-__all__ = ["GPTrainingLoop", "GaussianProcess"]
-__getattr__ = lazy_names(__name__, {"learner": ["GaussianProcess"], "loop": ["GPTrainingLoop"]})
+__all__ = ["GaussianProcess"]
+__getattr__ = lazy_names(__name__, {"learner": ["GaussianProcess"]})
 
 
 @alcore.hookimpl
@@ -23,5 +22,5 @@ def alcore_learners() -> dict[str, Any]:
 
 @alcore.hookimpl
 def alcore_training_loops() -> dict[str, Any]:
-    """Offer ``gp``, which fits the learner of that name."""
-    return {"gp": "alcore_gp.loop:GPTrainingLoop"}
+    """Offer ``gp``, as runs of earlier versions name the loop; the default one fits the learner too."""
+    return {"gp": "alcore.training:FittingLoop"}

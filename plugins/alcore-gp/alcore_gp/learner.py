@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ _JITTER = (0.0, 1e-8, 1e-6, 1e-4)  # added to the diagonal until there is a Chol
 
 
 class GaussianProcess(torch.nn.Module):
-    """Gaussian process regression, trained exactly; use it with the training loop ``gp``.
+    """Gaussian process regression, trained exactly, anew in each step.
 
     Parameters
     ----------
@@ -32,6 +33,9 @@ class GaussianProcess(torch.nn.Module):
         From how many points the search for hyperparameters starts, at least 1; the likelihood may have several maxima.
     search_labels
         On how many labels hyperparameters are searched for, at most; all if None. They are drawn at random.
+    max_labels
+        To how many labels it is fitted, at most, with a warning where there are more; they are drawn at random in each
+        step. None: more than 8000 are refused.
     linear
         Whether to average over two processes, by how well they predict: linear functions, and the kernel with a linear
         part. It helps where labels are few for the number of inputs.
@@ -80,8 +84,6 @@ class GaussianProcess(torch.nn.Module):
     """
 
     outputs = "mean-variance"
-    training_loop = "gp"
-    """Name of the training loop that fits it."""
 
     labeled_inputs: torch.Tensor
     labeled_targets: torch.Tensor
@@ -107,6 +109,7 @@ class GaussianProcess(torch.nn.Module):
         search_labels: int | None = None,
         linear: bool = False,
         info: DataInfo | None = None,
+        max_labels: int | None = None,
     ) -> None:
         super().__init__()
         check_choice("learner gp", "kernel", kernel, KERNELS)
@@ -114,6 +117,8 @@ class GaussianProcess(torch.nn.Module):
             raise UsageError(f"learner gp: starts is {starts}; the search starts from at least 1 point.")
         if search_labels is not None and search_labels < 1:
             raise UsageError(f"learner gp: search_labels is {search_labels}; the search needs at least 1 label.")
+        if max_labels is not None and not 0 < max_labels <= _MOST_LABELS:
+            raise UsageError(f"learner gp: max_labels is {max_labels}; it is from 1 to {_MOST_LABELS}.")
         if info is not None and info.task != "regression":
             raise UsageError(
                 f"learner gp: it is for a regression, and the task of this data is {info.task}; use another learner, "
@@ -122,6 +127,7 @@ class GaussianProcess(torch.nn.Module):
         self.kernel: Kernel = kernel
         self.starts = starts
         self.search_labels = search_labels
+        self.max_labels = max_labels
         self.averages = linear
         for name, shape in _SHAPES.items():
             sizes = [{"T": 1, "P": 1}.get(axis, 0) for axis in shape]
@@ -241,7 +247,7 @@ class GaussianProcess(torch.nn.Module):
         scaled = self._scaled(self._rows(inputs))
         return scaled / self._mixed(self.lengthscale.log()).mean(dim=0).exp() if len(self.labeled_inputs) else scaled
 
-    def fit(self, batches: Iterable[Any], generator: torch.Generator) -> None:
+    def fit_batches(self, batches: Iterable[Any], generator: torch.Generator) -> None:
         """Fit to labeled items.
 
         Parameters
@@ -249,12 +255,20 @@ class GaussianProcess(torch.nn.Module):
         batches
             Inputs (B, ...) and targets (B,) or (B, ...), batch by batch.
         generator
-            Where starts of the search are drawn from.
+            Where starts of the search, and labels, are drawn from.
         """
         pairs = [(self._rows(inputs), targets.detach().double().flatten(1)) for inputs, targets in _pairs(batches)]
         if not pairs:
             return
         rows, targets = (torch.cat(tensors).cpu() for tensors in zip(*pairs, strict=True))
+        if self.max_labels is not None and len(rows) > self.max_labels:
+            warnings.warn(
+                f"learner gp: there are more labels than max_labels, and it is fitted to {self.max_labels} of them, "
+                "drawn at random; --learner mlp, or another one, learns from all.",
+                stacklevel=2,
+            )
+            drawn = _drawn(len(rows), self.max_labels, generator)
+            rows, targets = rows[drawn], targets[drawn]
         _check(rows, targets)
         low, high = rows.amin(dim=0), rows.amax(dim=0)
         span = torch.where(high > low, high - low, 1.0)
@@ -262,7 +276,7 @@ class GaussianProcess(torch.nn.Module):
         mean = targets.mean(dim=0)
         scale = torch.where(varies, targets.std(dim=0, correction=0), 1.0)
         inputs, values = (rows - low) / span, (targets - mean) / scale
-        searched = self._searched(len(rows), generator)
+        searched = _drawn(len(rows), self.search_labels, generator)
         center = inputs.mean(dim=0) if self.averages else None
         kernels = [self.kernel] if center is None else [None, self.kernel]
         fits = [
@@ -289,12 +303,6 @@ class GaussianProcess(torch.nn.Module):
         if self.averages:
             self._judge(searched)
         self._widen(searched)
-
-    def _searched(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Return the places of the labels that hyperparameters are searched on, ascending."""
-        if self.search_labels is None or count <= self.search_labels:
-            return torch.arange(count)
-        return torch.randperm(count, generator=generator)[: self.search_labels].sort().values
 
     def _judge(self, searched: torch.Tensor) -> None:
         """Set the shares of the processes, by how well each predicts a label of the search from the others."""
@@ -415,6 +423,13 @@ def _pairs(batches: Iterable[Any]) -> Iterator[tuple[Any, torch.Tensor]]:
     for batch in batches:
         inputs, targets = batch
         yield inputs, targets[:, None] if targets.dim() == 1 else targets
+
+
+def _drawn(count: int, most: int | None, generator: torch.Generator) -> torch.Tensor:
+    """Return at most so many of `count` places, drawn at random, ascending; all if `most` is None."""
+    if most is None or count <= most:
+        return torch.arange(count)
+    return torch.randperm(count, generator=generator)[:most].sort().values
 
 
 def _check(rows: torch.Tensor, targets: torch.Tensor) -> None:

@@ -5,7 +5,7 @@ import math
 import gpytorch
 import pytest
 import torch
-from alcore_gp import GaussianProcess, GPTrainingLoop
+from alcore_gp import GaussianProcess
 from alcore_gp.kernels import correlations
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ def labels(count=30, seed=0, noise=0.1):
 
 def fitted(x, y, kernel="matern", starts=1, seed=0):
     learner = GaussianProcess(kernel, starts)
-    learner.fit([(x[:7], y[:7]), (x[7:], y[7:])], torch.Generator().manual_seed(seed))
+    learner.fit_batches([(x[:7], y[:7]), (x[7:], y[7:])], torch.Generator().manual_seed(seed))
     return learner
 
 
@@ -141,7 +141,35 @@ def test_equal_labels_and_repeated_inputs_can_be_fitted():
 )
 def test_labels_that_cant_be_fitted_are_refused(x, y, message):
     with pytest.raises(UsageError, match=message):
-        GaussianProcess().fit([(x, y)], torch.Generator())
+        GaussianProcess().fit_batches([(x, y)], torch.Generator())
+
+
+def test_more_labels_than_max_labels_are_drawn_from():
+    x, y = torch.rand(90, 2), torch.rand(90)
+    drawn = []
+    for seed in (0, 0, 1):
+        learner = GaussianProcess(starts=1, max_labels=30)
+        with pytest.warns(UserWarning, match="fitted to 30 of them"):
+            learner.fit_batches([(x, y)], torch.Generator().manual_seed(seed))
+        drawn.append(learner.labeled_inputs)
+    assert len(drawn[0]) == 30
+    assert drawn[0].equal(drawn[1])
+    assert not drawn[0].equal(drawn[2])
+
+
+def test_up_to_max_labels_all_are_fitted(recwarn):
+    x, y = torch.rand(30, 2), torch.rand(30)
+    learners = [GaussianProcess(starts=1, max_labels=most) for most in (30, None)]
+    for learner in learners:
+        learner.fit_batches([(x, y)], torch.Generator())
+    assert learners[0](x).equal(learners[1](x))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("most", [0, 8001])
+def test_max_labels_that_cant_be_is_refused(most):
+    with pytest.raises(UsageError, match=f"max_labels is {most}; it is from 1 to 8000"):
+        GaussianProcess(max_labels=most)
 
 
 def test_wrong_parameters_and_learners_are_refused():
@@ -151,5 +179,3 @@ def test_wrong_parameters_and_learners_are_refused():
         GaussianProcess(starts=0)
     with pytest.raises(UsageError, match="kernel"):
         GaussianProcess("cubic")
-    with pytest.raises(UsageError, match="this learner is a Linear; use --learner gp"):
-        GPTrainingLoop()(torch.nn.Linear(1, 1))

@@ -21,7 +21,7 @@ def labels(count, quantities=1, seed=0, noise=0.1):
 
 def fitted(x, y, **parameters):
     learner = GaussianProcess(**{"starts": 1, "linear": True, **parameters})
-    learner.fit([(x, y)], torch.Generator().manual_seed(0))
+    learner.fit_batches([(x, y)], torch.Generator().manual_seed(0))
     return learner
 
 
@@ -123,7 +123,7 @@ def test_the_search_takes_a_part_of_the_labels_and_predictions_all():
     learner = fitted(x, y, search_labels=40)
     assert len(learner.labeled_inputs) == 120
     again, other = fitted(x, y, search_labels=40), GaussianProcess(starts=1, search_labels=40, linear=True)
-    other.fit([(x, y)], torch.Generator().manual_seed(1))
+    other.fit_batches([(x, y)], torch.Generator().manual_seed(1))
     assert torch.equal(learner(x), again(x))
     assert not torch.equal(learner.lengthscale, other.lengthscale), "another seed draws other labels"
     assert float(learner.spread) != 1.0
@@ -139,7 +139,7 @@ def test_variances_are_scaled_so_that_intervals_hold_what_they_say():
     noise[searched] = 0.3
     y = y + noise * torch.randn(400, 1, generator=drawn, **DOUBLE)
     learner = GaussianProcess(starts=1, search_labels=60)
-    learner.fit([(x, y)], torch.Generator().manual_seed(0))
+    learner.fit_batches([(x, y)], torch.Generator().manual_seed(0))
     new, true = labels(2000, seed=9, noise=1.0)
     outputs = learner(new)
     held = ((outputs[:, 0] - true[:, 0]).abs() <= 1.645 * outputs[:, 1].sqrt()).double().mean()

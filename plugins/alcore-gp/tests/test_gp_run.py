@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 def run(folder, name, steps="2"):
     return run_command(
-        folder, "run", "--data", "data.csv", "--target", "y", "--learner", "gp", "--loop", "gp", "--query", "alc",
+        folder, "run", "--data", "data.csv", "--target", "y", "--learner", "gp", "--query", "alc",
         "--metrology", "uncertainty", "--metrology", "regression", "--steps", steps, "--run-id", name,
     )  # fmt: skip
 
@@ -52,12 +52,6 @@ def test_predictions_have_intervals_and_the_export_agrees(folder):
         assert {name: float(one) for name, one in other.items()} == pytest.approx(
             {name: float(one) for name, one in mine.items()}, rel=1e-6
         )
-
-
-def test_it_says_which_loop_it_needs(folder):
-    done = run_command(folder, "run", "--data", "data.csv", "--target", "y", "--learner", "gp", "--query", "random")
-    assert done.code == 2
-    assert "choose its own with --loop gp" in " ".join(done.err.split())
 
 
 def test_records_are_plausible_and_resume_extends_the_run(folder):

@@ -172,6 +172,6 @@ def no_joint(context: RunContext, outputs: torch.Tensor) -> UsageError:
     return UsageError(
         f"the learner {type(context.learner).__name__}, with outputs of shape {tuple(outputs.shape)}, predicts mean "
         "and variance of each sample alone, and this needs to know how predictions vary together. Use a Gaussian "
-        "process (--learner gp --loop gp, in alcore-gp), an ensemble (--learner ensemble) or dropout (--set "
+        "process (--learner gp, in alcore-gp), an ensemble (--learner ensemble) or dropout (--set "
         "learner.mlp.dropout=0.1), or --query max-variance."
     )

@@ -163,7 +163,7 @@ CASES = {
     ),
     "no better than the majority, fitted at once": Case(
         ["--set", "data.moons.samples=400", "--metrology", "classification", "--steps", "2", "--query", "random",
-         "--learner", "sklearn", "--loop", "sklearn", "--set", "learner.sklearn.estimator=KNeighborsClassifier",
+         "--learner", "sklearn", "--set", "learner.sklearn.estimator=KNeighborsClassifier",
          "--set", "learner.sklearn.parameters={n_neighbors=20}"],
         "no-better-than-chance",
         lambda found: [f"accuracy is {found.last['accuracy']:.3f}"],
@@ -188,7 +188,7 @@ CASES = {
         [(metrics, 1)],
     ),
     "scores of a tree": Case(
-        [*MOONS, "--learner", "sklearn", "--loop", "sklearn", "--steps", "3",
+        [*MOONS, "--learner", "sklearn", "--steps", "3",
          "--set", "learner.sklearn.estimator=DecisionTreeClassifier"],
         "scores-alike",
         lambda found: [f"In {round(alike(found) * 3)} of 3 queries", "10 picks of classifier_uq_query had the score"],

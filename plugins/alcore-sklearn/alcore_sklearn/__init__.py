@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn: a learner, a training loop that fits it, and a query strategy."""
+"""Estimators of scikit-learn: a learner, and a query strategy."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from alcore.lazy import lazy_names
 if TYPE_CHECKING:
     from alcore_sklearn.estimators import available
     from alcore_sklearn.learner import SklearnLearner
-    from alcore_sklearn.loop import SklearnTrainingLoop
     from alcore_sklearn.query import SklearnUncertaintyQuery
 
-__all__ = ["SklearnLearner", "SklearnTrainingLoop", "SklearnUncertaintyQuery", "available"]
+__all__ = ["SklearnLearner", "SklearnUncertaintyQuery", "available"]
 __getattr__ = lazy_names(
     __name__,
     {
         "estimators": ["available"],
         "learner": ["SklearnLearner"],
-        "loop": ["SklearnTrainingLoop"],
         "query": ["SklearnUncertaintyQuery"],
     },
 )
@@ -33,8 +31,8 @@ def alcore_learners() -> dict[str, Any]:
 
 @alcore.hookimpl
 def alcore_training_loops() -> dict[str, Any]:
-    """Offer ``sklearn``."""
-    return {"sklearn": "alcore_sklearn.loop:SklearnTrainingLoop"}
+    """Offer ``sklearn``, as runs of earlier versions name the loop; the default one fits the learner too."""
+    return {"sklearn": "alcore.training:FittingLoop"}
 
 
 @alcore.hookimpl

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -14,13 +14,13 @@ from alcore.errors import UsageError
 from alcore.pools import DataInfo, tensors_of
 from alcore_sklearn.estimators import build, full_name, output_of, plain
 from alcore_sklearn.fitted import Fitted, fit, unfitted
-from alcore_sklearn.labeled import AnyOrder, Order, as_rows, labeled_arrays, order_of
+from alcore_sklearn.labeled import AnyOrder, JoinedBatches, Order, as_rows, labeled_arrays, order_of
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 
 
 class SklearnLearner:
-    """A classifier or regressor of scikit-learn; use it with the training loop ``sklearn``.
+    """A classifier or regressor of scikit-learn, fitted anew to all labels in each step.
 
     Parameters
     ----------
@@ -57,9 +57,6 @@ class SklearnLearner:
     The state is the number of samples that the estimator was fitted on, the seed, and a digest of the samples.
     `rebuild` fits it again, which gives the same bytes; nothing is pickled.
     """
-
-    training_loop = "sklearn"
-    """Name of the training loop that fits it."""
 
     def __init__(
         self,
@@ -119,6 +116,20 @@ class SklearnLearner:
         """
         dtype = dtype or torch.get_default_dtype()
         self._fit(pool, len(pool), seed, dtype)
+
+    def fit_batches(self, batches: Iterable[Any], generator: torch.Generator) -> None:
+        """Fit a new estimator to all labeled samples, as the training loop does.
+
+        Parameters
+        ----------
+        batches
+            A loader with its pool as `dataset`, as that of a run or torch's, or batches of (inputs, targets).
+        generator
+            Its seed is that of random states that are not among the parameters of the estimator.
+        """
+        pool = getattr(batches, "dataset", None)
+        pool = JoinedBatches(batches) if pool is None else pool
+        self.fit(pool, generator.initial_seed(), getattr(batches, "dtype", None))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that determines the fit, beside the labeled samples."""

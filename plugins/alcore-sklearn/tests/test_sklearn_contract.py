@@ -3,9 +3,8 @@
 import math
 
 import torch
-from alcore_sklearn import SklearnLearner, SklearnTrainingLoop, SklearnUncertaintyQuery
+from alcore_sklearn import SklearnLearner, SklearnUncertaintyQuery
 from alcore_testing import LearnerContract, QueryContract, assert_best_first
-from alcore_testing.learner import pool_of
 from sklearn.linear_model import LogisticRegression
 
 
@@ -38,16 +37,10 @@ class TestDistanceFromTheBorder(_Query):
 
 class _Fitted(LearnerContract):
     trains = False
-    loop = SklearnTrainingLoop()
     classifier, regressor = "LogisticRegression", "Ridge"
 
     def make(self, info):
         return SklearnLearner(self.regressor if info.task == "regression" else self.classifier, info=info)
-
-    def made(self, task, seed=0):
-        learner = super().made(task, seed)
-        learner.fit(pool_of(task, self.shape))
-        return learner
 
 
 class TestProbabilities(_Fitted):
@@ -70,6 +63,6 @@ class TestNotFittedYet(LearnerContract):
     """All classes are alike before anything is labeled, and that keeps the contract too."""
 
     trains = False
-    loop = SklearnTrainingLoop()
+    is_fitted = False
     make = _Fitted.make
     classifier, regressor = "SVC", "Ridge"

@@ -10,7 +10,7 @@ import torch
 from alcore_dummy import DummyLabelStrategy
 from alcore_f1 import F1Metrology
 from alcore_random import RandomQuery
-from alcore_sklearn import SklearnLearner, SklearnTrainingLoop
+from alcore_sklearn import SklearnLearner
 from alcore_testing import run_command
 from alcore_torchloop import DefaultTrainingLoop
 from sklearn.linear_model import LogisticRegression
@@ -19,6 +19,7 @@ from sklearn.svm import SVC
 from alcore import Driver, UsageError, plugins
 from alcore import config as c
 from alcore.inference import model_digest
+from alcore.training import FittingLoop
 
 
 def make_driver(folder, pool, learner, *, steps=3, seed=0, loop=None, query=None, dtype=torch.float64, **settings):
@@ -29,7 +30,7 @@ def make_driver(folder, pool, learner, *, steps=3, seed=0, loop=None, query=None
         ),
         learner,
         c.StrategiesConfig([query or RandomQuery(5)], queue.Queue, DummyLabelStrategy(), [F1Metrology()]),
-        c.TrainingConfig(pool, max_training_epochs=7, train_loop_fn=loop or SklearnTrainingLoop()),
+        c.TrainingConfig(pool, max_training_epochs=7, train_loop_fn=loop or FittingLoop()),
     )  # fmt: skip
 
 
@@ -83,14 +84,14 @@ def test_the_order_of_the_pool(pool_of):
 def test_without_a_run_the_batches_of_a_loader_are_fitted(pool_of, form):
     pool = pool_of()
     expected, learner = (SklearnLearner("LogisticRegression", info=pool.info) for _ in range(2))
-    expected.fit(pool, dtype=torch.float64)
+    expected.fit(pool)
     inputs, targets = pool.batch(torch.arange(len(pool)))
     loader = {
         "items": torch.utils.data.DataLoader(Items(pool), batch_size=4),
         "batches": [(inputs[:9], targets[:9]), (inputs[9:], targets[9:])],
         "DataLoader": torch.utils.data.DataLoader(pool, batch_size=7),
     }[form]
-    SklearnTrainingLoop()(learner, None, loader, 3, dtype=torch.float64)
+    FittingLoop()(learner, None, loader)
     everything = pool.inputs(torch.arange(60))
     assert torch.equal(learner(everything), expected(everything))
 
@@ -119,20 +120,14 @@ def test_inputs_are_fitted_and_asked_in_the_type_of_the_run(tmp_path, pool_of):
     assert learner.fitted.coef_.dtype == np.float32
 
 
-def test_another_learner_is_refused(tmp_path, pool_of):
-    driver = make_driver(tmp_path, pool_of(), torch.nn.Linear(4, 3).double())
-    with pytest.raises(UsageError, match=r"fits the learner 'sklearn', and this learner is a Linear; use --learner"):
-        driver.run()
-
-
-def test_the_default_loop_says_that_another_loop_is_needed(tmp_path, pool_of):
-    pool = pool_of()
-    driver = make_driver(tmp_path, pool, SklearnLearner(info=pool.info), loop=DefaultTrainingLoop())
-    with pytest.raises(
-        UsageError, match=r"SklearnLearner has no trainable parameters; choose its own with --loop sklearn"
-    ):
-        driver.run()
-    assert not driver.log_dir.exists()
+def test_the_default_loop_fits_it_alike(tmp_path, pool_of):
+    digests = []
+    for number, loop in enumerate([FittingLoop(), DefaultTrainingLoop()]):
+        pool = pool_of()
+        learner = SklearnLearner("RandomForestClassifier", {"n_estimators": 2}, info=pool.info)
+        make_driver(tmp_path / str(number), pool, learner, loop=loop).run()
+        digests.append(model_digest(learner))
+    assert digests[0] == digests[1]
 
 
 def test_initial_weights_mean_an_unfitted_learner(tmp_path, pool_of):
@@ -147,7 +142,7 @@ def test_initial_weights_mean_an_unfitted_learner(tmp_path, pool_of):
 def test_plugin_offers_its_parts_by_name():
     registry = plugins.installed()
     assert type(registry.make("learner", "sklearn", estimator="SVC")) is SklearnLearner
-    assert type(registry.make("loop", "sklearn")) is SklearnTrainingLoop
+    assert type(registry.make("loop", "sklearn")) is FittingLoop
     assert registry.make("query", "sklearn-uq", max_samples=3).max_samples == 3
 
 
@@ -158,7 +153,7 @@ def test_the_command(tmp_path):
         'learner.sklearn.parameters={cv=2, estimator={use="SVC", C=2.0}}',
         "query.sklearn-uq.parameters={C=0.1}",
     ]
-    parts = ["--learner", "sklearn", "--loop", "sklearn", "--query", "sklearn-uq", "--steps", "2", "--run-id", "one"]
+    parts = ["--learner", "sklearn", "--query", "sklearn-uq", "--steps", "2", "--run-id", "one"]
     made = run_command(tmp_path, "run", *parts, *(word for value in values for word in ("--set", value)))
     assert made.code == 0, made.err
     extended = run_command(tmp_path, "resume", "one", "--steps", "3")

@@ -13,12 +13,13 @@ import pytest
 import torch
 from alcore_dummy import DummyLabelStrategy
 from alcore_f1 import F1Metrology
-from alcore_sklearn import SklearnLearner, SklearnTrainingLoop
+from alcore_sklearn import SklearnLearner
 from alcore_uq import ClassifierUQQuery
 from sklearn.datasets import load_breast_cancer
 
 from alcore import DataInfo, Driver, TensorPool
 from alcore import config as c
+from alcore.training import FittingLoop
 
 PUBLISHED = {0: 0.97213, 3: 0.94278}
 
@@ -42,7 +43,7 @@ def test_the_area_under_the_curve_of_a_seed(tmp_path, seed):
         ),
         SklearnLearner("SVC", {"C": 1.0, "gamma": "auto"}, order="pool", info=info),
         c.StrategiesConfig([ClassifierUQQuery(1, "margin")], queue.Queue, DummyLabelStrategy(), [metrology]),
-        c.TrainingConfig(pool, 1, val_datapool=held_out, train_loop_fn=SklearnTrainingLoop()),
+        c.TrainingConfig(pool, 1, val_datapool=held_out, train_loop_fn=FittingLoop()),
     ).run()
     accuracies = [record["accuracy"] for record in metrology.records][1:]  # those after query 1, 2, ... 321
     assert len(accuracies) == 321

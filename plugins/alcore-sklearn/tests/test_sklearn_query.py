@@ -11,7 +11,7 @@ import pytest
 import torch
 from alcore_dummy import DummyLabelStrategy
 from alcore_random import RandomQuery
-from alcore_sklearn import SklearnLearner, SklearnTrainingLoop, SklearnUncertaintyQuery
+from alcore_sklearn import SklearnLearner, SklearnUncertaintyQuery
 from alcore_sklearn.query import uncertainty
 from alcore_testing import untouched
 from hypothesis import given, settings
@@ -22,6 +22,7 @@ from sklearn.svm import SVC
 from alcore import DataInfo, Driver, TensorPool, UsageError
 from alcore import config as c
 from alcore.errors import QueryError
+from alcore.training import FittingLoop
 
 MEASURES = ("least_confidence", "margin", "entropy")
 
@@ -184,7 +185,7 @@ def test_query_may_use_another_estimator_than_the_learner(tmp_path, pool_of):
         c.DriverConfig(batch_size=4, max_active_learning_steps=3, root_log_dir=tmp_path, device="cpu", seed=0),
         SklearnLearner("SVC", info=pool.info),
         c.StrategiesConfig([SklearnUncertaintyQuery(2), RandomQuery(1)], queue.Queue, DummyLabelStrategy()),
-        c.TrainingConfig(pool, max_training_epochs=1, train_loop_fn=SklearnTrainingLoop()),
+        c.TrainingConfig(pool, max_training_epochs=1, train_loop_fn=FittingLoop()),
     )
     driver.run()
     assert len(pool) == 34

@@ -8,11 +8,12 @@ import pytest
 import torch
 from alcore_dummy import DummyLabelStrategy
 from alcore_f1 import F1Metrology
-from alcore_sklearn import SklearnLearner, SklearnTrainingLoop, SklearnUncertaintyQuery
+from alcore_sklearn import SklearnLearner, SklearnUncertaintyQuery
 from alcore_testing import differences, essence_of
 
 from alcore import Driver
 from alcore import config as c
+from alcore.training import FittingLoop
 
 
 class Cut(KeyboardInterrupt):
@@ -47,7 +48,7 @@ def cuttable(cls, method):
 Query = cuttable(SklearnUncertaintyQuery, "sample")
 Label = cuttable(DummyLabelStrategy, "label")
 Metrology = cuttable(F1Metrology, "compute")
-Loop = cuttable(SklearnTrainingLoop, "__call__")
+Loop = cuttable(FittingLoop, "__call__")
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_a_state_with_the_old_spelling_of_the_order_is_read(pool_of, order):
 
 @pytest.mark.parametrize("part", ["learner.sklearn", "query.sklearn-uq"])
 def test_an_experiment_with_the_old_spelling_of_the_order_is_read(tmp_path, part):
-    parts = ["--data", "moons", "--learner", "sklearn", "--loop", "sklearn", "--query", "sklearn-uq"]
+    parts = ["--data", "moons", "--learner", "sklearn", "--query", "sklearn-uq"]
     done = run_command(tmp_path, "run", *parts, f"--set={part}.order=labelled", "--steps", "1")
     assert done.code == 0, done.err
 

@@ -12,7 +12,7 @@ import torch
 from alcore import DataInfo, Driver, Phase, TensorPool, UsageError
 from alcore.inference import model_digest, model_state, place_learner
 from alcore.outputs import evaluating, kind_of
-from alcore.training import resolve_train_step
+from alcore.training import FittingLoop, resolve_train_step
 from alcore_testing.contract import Contract, requires
 from alcore_testing.drivers import LATE, assert_same_run, build_driver, whole_and_resumed
 from alcore_testing.toys import DTYPES, toy_loop
@@ -42,8 +42,10 @@ class LearnerContract(Contract):
     """Shape of one input."""
     trains: ClassVar[bool] = True
     """It has parameters that an optimizer trains."""
+    is_fitted: ClassVar[bool] = True
+    """A learner with ``fit_batches`` is looked at as it is after a fit; False: as it is before."""
     loop: ClassVar[Any] = staticmethod(toy_loop)
-    """The training loop of the runs in this contract."""
+    """The training loop of the runs in this contract; a learner with ``fit_batches`` has one."""
 
     def make(self, *args: Any, **parameters: Any) -> Any:
         """Return a fresh learner; it is called as ``make(info)``, with the `DataInfo` of the data."""
@@ -58,7 +60,9 @@ class LearnerContract(Contract):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             learner = self.make(info_of(task, self.shape))
-        if callable(getattr(learner, "rebuild", None)):
+        if _fits(learner) and self.is_fitted:
+            learner.fit_batches(_batches(task, self.shape), torch.Generator().manual_seed(seed))
+        elif callable(getattr(learner, "rebuild", None)):
             learner.rebuild(pool_of(task, self.shape))
         return learner
 
@@ -204,6 +208,19 @@ class LearnerContract(Contract):
             torch.testing.assert_close(_infer(other, inputs), _infer(one, inputs))
             assert torch.equal(_infer(fresh, inputs), _infer(one, inputs)), "state_dict lacks what it learned of them"
 
+    def test_a_fit_depends_on_labels_and_generator_alone(self) -> None:
+        """``fit_batches`` gives the same weights again after an earlier fit, and draws from its generator alone."""
+        for task in self._tasks_of_runs():
+            learner = self.made(task)
+            if not _fits(learner):
+                pytest.skip("it has no fit_batches")
+            other = self._made_for_a_run(task)
+            other.fit_batches(_batches(task, self.shape)[:2], torch.Generator().manual_seed(1))
+            with torch.random.fork_rng(), untouched():
+                learner.fit_batches(_batches(task, self.shape), torch.Generator().manual_seed(2))
+            other.fit_batches(_batches(task, self.shape), torch.Generator().manual_seed(2))
+            assert model_digest(other) == model_digest(learner), "an earlier fit, or its first weights, matter"
+
     @pytest.mark.parametrize(
         ("reset", "step"), [(False, LATE - 1), (True, 1)], ids=["goes on", "reset before each step"]
     )
@@ -220,7 +237,8 @@ class LearnerContract(Contract):
                     "max_active_learning_steps": step + 1,
                     "batch_size": 9,
                 }  # no batch of one sample is left over
-                driver = build_driver(folder, loop=type(self).loop, **steps, **parts, **settings)
+                loop = FittingLoop() if _fits(parts["learner"]) else type(self).loop
+                driver = build_driver(folder, loop=loop, **steps, **parts, **settings)
                 assert driver.training_config is not None
                 driver.training_config.reset_learner = reset and _can_be_reset(driver.learner)
                 return driver
@@ -240,8 +258,7 @@ class LearnerContract(Contract):
 
     def _train(self, learner: Any, task: str, epochs: int) -> list[float]:
         """Train on a toy pool; return the losses."""
-        pool = pool_of(task, self.shape)
-        batches = [pool.batch(part) for part in torch.split(torch.arange(len(pool)), 16)]
+        pool, batches = pool_of(task, self.shape), _batches(task, self.shape)
         losses: list[float] = []
         if callable(getattr(learner, "begin_training", None)):
             learner.begin_training(batches)
@@ -275,6 +292,15 @@ def pool_of(task: str, shape: tuple[int, ...], labeled: Any = range(48)) -> Tens
         targets = torch.arange(48) % info.classes
         inputs += targets.reshape(-1, *[1] * len(shape))
     return TensorPool(inputs, targets, labeled=labeled, info=info)
+
+
+def _batches(task: str, shape: tuple[int, ...]) -> list[Any]:
+    pool = pool_of(task, shape)
+    return [pool.batch(part) for part in torch.split(torch.arange(len(pool)), 16)]
+
+
+def _fits(learner: Any) -> bool:
+    return callable(getattr(learner, "fit_batches", None))
 
 
 def _can_be_reset(learner: Any) -> bool:

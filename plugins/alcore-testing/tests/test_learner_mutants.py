@@ -82,6 +82,37 @@ class TestOneWithoutState(LearnerContract):
         return WithoutState(info)
 
 
+class Mean(torch.nn.Module):
+    """It is fitted: each class has the same logits everywhere, which begin with noise."""
+
+    outputs = "logits"
+
+    def __init__(self, info: DataInfo) -> None:
+        super().__init__()
+        if info.task != "classification":
+            raise UsageError("Mean is a classifier, and this is a regression")
+        self.register_buffer("shares", torch.zeros(max(info.classes, 2)))
+
+    def fit_batches(self, batches: Any, generator: torch.Generator) -> None:
+        targets = torch.cat([targets for _, targets in batches])
+        noise = torch.rand(len(self.shares), generator=generator)
+        self.shares.copy_(targets.bincount(minlength=len(self.shares)) + noise)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.shares.to(inputs.dtype).expand(len(inputs), -1) + 0.0
+
+
+class TestOneThatFitsItself(LearnerContract):
+    tasks, trains = ("classification",), False
+
+    def make(self, info: DataInfo) -> Any:
+        return Mean(info)
+
+
+class TestOneThatIsNotFittedYet(TestOneThatFitsItself):
+    is_fitted = False
+
+
 class Mutant(Net):
     test, words = "", ""
 
@@ -280,7 +311,34 @@ class LooksAtLabels(Mutant):
         return super().forward(inputs) + self.mean
 
 
+class GoesOn(Mean):
+    """A fit begins where the last one ended."""
+
+    test, words = "test_a_fit_depends_on_labels_and_generator_alone", "an earlier fit"
+
+    def fit_batches(self, batches: Any, generator: torch.Generator) -> None:
+        before = self.shares.clone()
+        super().fit_batches(batches, generator)
+        self.shares.add_(before / 2)
+
+
+class DrawsFromTheGlobalGenerator(Mean):
+    """A fit draws from the global generator too."""
+
+    test, words = "test_a_fit_depends_on_labels_and_generator_alone", "global generators"
+
+    def fit_batches(self, batches: Any, generator: torch.Generator) -> None:
+        super().fit_batches(batches, generator)
+        torch.rand(1)
+
+
+OF_FITTED: list[Any] = Mean.__subclasses__()
 MUTANTS: list[Any] = Mutant.__subclasses__()
+
+
+@pytest.mark.parametrize("mutant", OF_FITTED, ids=lambda one: one.__name__)
+def test_contract_finds_the_mutant_that_is_fitted(mutant: Any, check_mutant: Any) -> None:
+    check_mutant(TestOneThatFitsItself, mutant)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.__name__)
@@ -289,4 +347,4 @@ def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
 
 
 def test_each_test_has_a_mutant(check_each_test_has_a_mutant: Any) -> None:
-    check_each_test_has_a_mutant(LearnerContract, MUTANTS)
+    check_each_test_has_a_mutant(LearnerContract, [*MUTANTS, *OF_FITTED])

@@ -14,12 +14,26 @@ from alcore.errors import DivergedError, UsageError, did_you_mean
 from alcore.outputs import evaluating
 from alcore.pools import to_device
 from alcore.protocols import EpochEnd, RunContext, TrainStep, ValidateStep
-from alcore.training import BatchLoader
+from alcore.training import BatchLoader, FittingLoop
 from alcore_torchloop.compiling import Compiler
 from alcore_torchloop.early_stopping import EarlyStopping
 from alcore_torchloop.precision import PRECISIONS, in_precision, scaler_for
 from alcore_torchloop.stepping import Stepper
 from alcore_torchloop.train_step import Step, step_for
+
+_OF_EPOCHS: dict[str, Any] = {
+    "schedule": "epoch",
+    "accumulate": 1,
+    "clip_norm": None,
+    "clip_value": None,
+    "amp": "off",
+    "patience": None,
+    "min_delta": 0.0,
+    "train_step_fn": None,
+    "validate_step_fn": None,
+    "checkpoint_frequency": 0,
+}
+"""Options of a training in epochs, with their defaults."""
 
 
 class DefaultTrainingLoop:
@@ -61,6 +75,8 @@ class DefaultTrainingLoop:
 
     Notes
     -----
+    A learner with `alcore.protocols.LearnerOptions.fit_batches` is fitted by it, in place of all this.
+
     Losses are read from the device once an epoch. A loss that is NaN or infinite ends the training at the end
     of its epoch. In ``fp16`` the step of a batch with such a loss is skipped, and only an epoch without any other batch
     ends the training (Micikevicius et al. 2018, Mixed precision training, ICLR).
@@ -120,6 +136,7 @@ class DefaultTrainingLoop:
         self.device, self.dtype = None if device is None else torch.device(device), dtype
         self.checkpoint_frequency = checkpoint_frequency
         self._context: RunContext | None = None
+        self._fitting = FittingLoop()
         self._compiler = Compiler() if capture == "compile" else None
         self._stepper: Stepper | None = None  # of the training under way
         self._early: EarlyStopping | None = None
@@ -128,15 +145,28 @@ class DefaultTrainingLoop:
     def attach(self, context: RunContext) -> None:
         """Receive the run."""
         self._context = context
+        self._fitting.attach(context)
 
     def check(self) -> None:
         """Raise `UsageError` if the learner has nothing to train, or the loop is for another device or dtype."""
         if self._context is not None:
             self._placed(self._context.device, self._context.dtype)
             learner = self._context.learner
+            if _is_fitted(learner):
+                self._refuse_options(learner)
+                return
             parameters = getattr(learner, "parameters", None)
             if not callable(parameters) or not any(parameter.requires_grad for parameter in parameters()):
                 raise _nothing_to_train(learner)
+
+    def _refuse_options(self, learner: Any) -> None:
+        """Raise `UsageError` if the loop has an option of a training in epochs, and the learner has none."""
+        for name, default in _OF_EPOCHS.items():
+            if getattr(self, name) != default:
+                raise UsageError(
+                    f"DefaultTrainingLoop: {name} is for a training in epochs, and {type(learner).__name__} is fitted "
+                    "to all labels at once; leave it out, or use another learner."
+                )
 
     def _placed(self, device: Any, dtype: torch.dtype | None) -> tuple[Any, torch.dtype | None]:
         """Return device and dtype of a call, else those of the loop."""
@@ -214,6 +244,9 @@ class DefaultTrainingLoop:
         DivergedError
             If the mean loss of an epoch is NaN or infinite.
         """
+        if _is_fitted(model):
+            self._fitting(model, None, train_dataloader)
+            return
         device, dtype = self._placed(device, dtype)
         train_step_fn = self.train_step_fn if train_step_fn is None else train_step_fn
         validate_step_fn = self.validate_step_fn if validate_step_fn is None else validate_step_fn
@@ -327,12 +360,14 @@ def _is_plateau(scheduler: Any) -> bool:
     return isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
 
 
+def _is_fitted(learner: Any) -> bool:
+    return callable(getattr(learner, "fit_batches", None))
+
+
 def _nothing_to_train(learner: Any) -> UsageError:
-    own = getattr(learner, "training_loop", None)
-    advice = f"choose its own with --loop {own}" if isinstance(own, str) else "use a training loop for such a learner"
     return UsageError(
-        f"DefaultTrainingLoop has nothing to train: {type(learner).__name__} has no trainable parameters; {advice}, or "
-        "skip_training."
+        f"DefaultTrainingLoop has nothing to train: {type(learner).__name__} has no trainable parameters, and no "
+        "fit_batches(batches, generator); use a training loop for such a learner, or skip_training."
     )
 
 

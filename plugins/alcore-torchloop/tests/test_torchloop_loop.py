@@ -11,6 +11,7 @@ import alcore_torchloop.loop as loop_module
 import pytest
 import torch
 from alcore_testing import toy_pool
+from alcore_testing.drivers import build_driver
 from alcore_torchloop import DefaultTrainingLoop
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau
 
@@ -401,6 +402,39 @@ def test_loader_without_batches_is_refused():
 def test_learner_without_parameters_is_refused():
     with pytest.raises(UsageError, match=r"Identity has no trainable parameters.*skip_training"):
         DefaultTrainingLoop()(torch.nn.Identity(), None, [torch.ones(1)], 1, train_step_fn=loss_of)
+
+
+class Fitted(torch.nn.Module):
+    """A learner that is fitted to all labels at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def fit_batches(self, batches, generator):
+        self.mean.copy_(torch.cat([targets for _, targets in batches]).double().mean())
+
+    def forward(self, inputs):
+        return self.mean.expand(len(inputs), 2)
+
+
+def test_learner_that_fits_itself_is_fitted_in_place_of_epochs():
+    model, batches = Fitted(), [(torch.zeros(2, 3), torch.tensor([1, 4])), (torch.zeros(1, 3), torch.tensor([4]))]
+    DefaultTrainingLoop()(model, None, batches, 5)
+    assert float(model.mean) == 3
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"patience": 2}, {"amp": "bf16"}, {"accumulate": 2}, {"clip_norm": 1.0}, {"train_step_fn": loss_of}],
+    ids=str,
+)
+def test_option_of_epochs_is_refused_with_a_learner_that_fits_itself(tmp_path, option):
+    driver = build_driver(tmp_path, learner=Fitted(), loop=DefaultTrainingLoop(**option))
+    (name,) = option
+    with pytest.raises(UsageError, match=f"{name} is for a training in epochs, and Fitted is fitted to all labels"):
+        driver.run()
+    assert not driver.log_dir.exists()
 
 
 @pytest.mark.parametrize("given", [(loss_of,), (True, loss_of), (None,)])

@@ -1,4 +1,4 @@
-"""The training loop that fits a deep ensemble."""
+"""A training loop for learners that are fitted to all labels at once."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from typing import Any
 from alcore.errors import UsageError
 from alcore.protocols import RunContext
 from alcore.randomness import derive_generator
-from alcore_bayes.deep_ensemble import DeepEnsemble
 
 
-class DeepEnsembleLoop:
-    """Fit the learner ``deep-ensemble`` to all labeled samples, anew in each step.
+class FittingLoop:
+    """Fit a learner to all labeled samples at once, by its `alcore.protocols.LearnerOptions.fit_batches`.
 
     Notes
     -----
-    It has its own optimizer and numbers of epochs: ``max_epochs`` and the optimizer of the run are not used, and no
-    loss is reported; use a metrology strategy. Weights, bootstrap samples and the order of the labels are derived from
-    the seed of the run and the step.
+    A fit has no epochs: of the run's training configuration only the pool is used, and no loss is reported; use a
+    metrology strategy. What the learner draws is derived from the seed of the run and the step.
     """
 
     _context: RunContext | None = None
@@ -40,7 +38,7 @@ class DeepEnsembleLoop:
         Parameters
         ----------
         model
-            A `DeepEnsemble`.
+            A learner with `fit_batches`.
         optimizer
             Not used.
         train_dataloader
@@ -51,15 +49,15 @@ class DeepEnsembleLoop:
         Raises
         ------
         UsageError
-            If the learner is not a `DeepEnsemble`.
+            If the learner has no `fit_batches`.
         """
-        if not isinstance(model, DeepEnsemble):
+        if not callable(getattr(model, "fit_batches", None)):
             raise UsageError(
-                "the training loop 'deep-ensemble' fits the learner 'deep-ensemble', and this learner is a "
-                f"{type(model).__name__}; use --learner deep-ensemble, or another loop."
+                f"FittingLoop fits a learner by its fit_batches(batches, generator), and {type(model).__name__} has "
+                "none; use another training loop."
             )
         if self._context is None:
-            model.fit(train_dataloader, derive_generator(0, "deep-ensemble"))
+            model.fit_batches(train_dataloader, derive_generator(0, "fit"))
         else:
             run = self._context
-            model.fit(run.ordered_batches(run.train_datapool), run.generator("deep-ensemble"))
+            model.fit_batches(run.ordered_batches(run.train_datapool), run.generator("fit"))
