@@ -126,7 +126,9 @@ def resolve(experiment: Experiment, registry: Registry, *, allow_code: bool = Fa
     for kind, implied in _implied_parts(experiment, data, registry).items():
         parts[kind], faults = _resolve_parts(implied, registry, allow_code)
         _raise(_values_without_part(experiment.parts[kind], implied) + faults)
-    settings, faults = _complete_settings(experiment, given, data)
+    faults = _epochs_without_use(experiment, parts)
+    settings, more = _complete_settings(experiment, given, data)
+    faults += more
     for kind, suggestions in data.defaults.items():
         for part in parts.get(kind, []) if kind != "data" else []:
             faults += _take_suggestions(part, suggestions)
@@ -172,11 +174,12 @@ def _take_suggestions(part: ResolvedPart, suggestions: Mapping[str, Mapping[str,
 def _implied_parts(experiment: Experiment, data: Data, registry: Registry) -> dict[str, list[Part]]:
     """Return the parts that take the place of standard ones, where nobody chose: of this data, or of its task.
 
-    Without an installed metrology of regressions nothing is measured in one, with a warning.
+    Without an installed metrology of regressions nothing is measured in one, with a warning. A training loop that the
+    user chose gets the standard learner, since it may train no other.
     """
     parts: dict[str, list[Part]] = {}
     of_task = _OF_REGRESSION if data.info.task == "regression" else {}  # the standard parts are for classifiers
-    for kind in sorted(experiment.implied):
+    for kind in sorted(experiment.implied - ({"learner"} if "loop" not in experiment.implied else set())):
         if not (suited := (*data.parts.get(kind, ()), *of_task.get(kind, ()))):
             continue
         offered = {offer.name for offer in registry.offers("query" if kind == "start" else kind)}
@@ -204,6 +207,25 @@ def _values_without_part(standard: Sequence[Part], implied: Sequence[Part]) -> l
         + "".join(f", or --{of_data.kind} {of_data.use} with {of_data.where}.{name}" for of_data in implied)
         for part in standard
         for name in part.values
+    ]
+
+
+def _epochs_without_use(experiment: Experiment, parts: Mapping[str, Sequence[ResolvedPart]]) -> list[str]:
+    """Return a fault for each setting of a training in epochs, if the learner is fitted to all labels at once.
+
+    A file that names its learner may have such settings, since the file of a run is complete.
+    """
+    (learner,), (loop,) = parts["learner"], parts["loop"]
+    if not callable(getattr(learner.factory, "fit_batches", None)) or loop.given.use not in STANDARD_PARTS["loop"]:
+        return []
+    is_chosen = "learner" not in experiment.implied
+    use = learner.given.use
+    which = f"the learner {use!r}" if is_chosen else f"the standard learner for this data, {use!r},"
+    return [
+        f"training.{name} is given, and {which} is fitted to all labels at once, not in epochs. "
+        f"Leave it out, or choose --learner {STANDARD_PARTS['learner'][0]}"
+        for name, value in experiment.settings["training"].items()
+        if isinstance(value, RawValue) or not is_chosen
     ]
 
 

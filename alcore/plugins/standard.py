@@ -4,7 +4,6 @@ from __future__ import annotations
 
 _NAMES: dict[str, dict[str, str]] = {
     "alcore-bayes": {
-        "loop": "deep-ensemble",
         "query": "bald batchbald mean-std powerbald qbc variation-ratio",
         "learner": "deep-ensemble ensemble",
     },

@@ -448,6 +448,54 @@ def test_parts_that_suit_the_data_take_the_place_of_standard_ones(regression, ch
     assert [[part.given.use for part in own[kind]] for kind in ("query", "start")] == [["q"], ["nearest"]]
 
 
+class Fitted:
+    """A learner that is fitted to all labels at once."""
+
+    def __init__(self, width: int = 2) -> None: ...
+
+    def fit_batches(self, batches, generator): ...
+
+
+@pytest.fixture
+def of_fitted(registry, suggest):
+    """The registry, whose data suits a learner that is fitted to all labels at once."""
+    data = suggest({"training": {"max_training_epochs": 3}, "learner": {"fitted": {"width": 5}}})()
+    data.parts = {"learner": ["missing", "fitted"]}
+    registry.plugins[0].offers["data"]["moons"] = lambda: data
+    registry.plugins[0].offers["learner"]["fitted"] = Fitted
+    registry.plugins[0].offers["loop"]["other"] = registry.plugins[0].offers["loop"]["default"]
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("names", "used"),
+    [({}, "fitted"), ({"loop": ["other"]}, "mlp"), ({"loop": ["default"]}, "mlp"), ({"learner": ["mlp"]}, "mlp")],
+    ids=str,
+)
+def test_learner_that_suits_the_data_is_taken_where_neither_learner_nor_loop_is_chosen(of_fitted, chosen, names, used):
+    (learner,) = resolve(chosen(**names), of_fitted).parts["learner"]
+    assert learner.given.use == used
+    assert learner.values == ({"width": 5} if used == "fitted" else {})
+
+
+def test_epochs_are_refused_with_a_learner_that_has_none(of_fitted, faults, chosen, read):
+    epochs = "training.max_training_epochs=3"
+    message = faults(chosen(epochs))
+    assert "the standard learner for this data, 'fitted', is fitted to all labels at once" in message
+    assert "choose --learner mlp" in message
+    assert message == faults(chosen(base=read("[training]\nmax_training_epochs = 3")))
+    assert "the learner 'fitted' is fitted to all labels at once" in faults(chosen(epochs, learner=["fitted"]))
+
+
+def test_epochs_are_taken_with_a_learner_that_the_file_names_and_with_another_loop(of_fitted, chosen, read):
+    complete = to_toml(resolve(chosen(), of_fitted))
+    assert "[learner.fitted]" in complete
+    assert "max_training_epochs" in complete
+    assert to_toml(resolve(chosen(base=read(complete)), of_fitted)) == complete
+    epochs = "training.max_training_epochs=3"
+    assert resolve(chosen(epochs, learner=["fitted"], loop=["other"]), of_fitted).parts["loop"][0].given.use == "other"
+
+
 def test_standard_metrology_of_a_regression_that_two_plugins_offer_is_refused(regression, faults, chosen):
     more = Plugin("others", "1.0", "others", "others", offers={"metrology": {"regression": Errors}})
     regression.plugins[0].offers["metrology"]["regression"] = Errors

@@ -38,6 +38,9 @@ from alcore_tabular.targets import EncodedTarget, Task, encode_target
 
 _BLANKS = ("", "na", "n/a", "nan", "null", "none", "?")
 _TABLES = {".csv", ".tsv", ".npz"}
+_LEARNER = {"classification": "deep-ensemble", "regression": "gp"}
+_MOST_ROWS_OF_GP = 100_000
+"""To predict for more takes a Gaussian process longer than the other phases of a step."""
 _DRIVER: dict[str, Any] = {"batch_size": 32}
 _OPTIMIZER: dict[str, Any] = {"cls": "AdamW", "lr": 0.01}
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -50,6 +53,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "regression": {
         "driver": _DRIVER,
         "training": {"max_training_epochs": 100, "reset_learner": True, "optimizer": _OPTIMIZER},
+        "learner": {"gp": {"starts": 1, "search_labels": 256, "linear": True, "max_labels": 4000}},
     },
 }
 _logger = logging.getLogger(__name__)
@@ -319,13 +323,18 @@ def _assemble(
     steps, a_step = plan_steps(len(train), len(labeled), first := first_labels(len(train), len(answers.names)))
     defaults["driver"]["max_active_learning_steps"] = steps
     defaults |= {"query": {"*": {"max_samples": a_step}}, "start": {"*": {"max_samples": first}}}
+    parts: dict[str, tuple[str, ...]] = {} if is_whole else {"label": ("ask",)}
+    if not is_whole and not len(labeled):
+        parts["start"] = ("random",)
+    if answers.task == "classification" or len(train) <= _MOST_ROWS_OF_GP:
+        parts["learner"] = (_LEARNER[answers.task],)
     return Data(
         pool(part, train, labeled, knows_all=is_whole),
         pool(rest, held, np.arange(len(held)), knows_all=True) if len(held) else None,
         info=info,
         defaults=defaults,
         preprocessing=describe(encoder, part, answers, reading),
-        parts={} if is_whole else {"label": ("ask",)} if len(labeled) else {"label": ("ask",), "start": ("random",)},
+        parts=parts,
     )
 
 

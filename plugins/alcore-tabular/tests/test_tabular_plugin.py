@@ -36,6 +36,15 @@ def test_every_parameter_has_a_hint_that_resolves_and_a_line_in_the_docstring() 
     assert set(hints) == {*inspect.signature(table).parameters, "return"}
 
 
+def test_the_learner_that_suits_depends_on_the_task(rows, write, monkeypatch) -> None:
+    assert table(write(rows), target="bought").parts == {"learner": ("deep-ensemble",)}
+    numbers = [[*row[:2], "bought" if not place else str(place / 7)] for place, row in enumerate(rows)]
+    assert table(write(numbers), target="bought").parts == {"learner": ("gp",)}
+    monkeypatch.setattr("alcore_tabular.data._MOST_ROWS_OF_GP", 29)
+    assert table(write(numbers), target="bought").parts == {}
+    assert table(write(rows), target="bought").parts == {"learner": ("deep-ensemble",)}
+
+
 def test_the_readme_lists_each_parameter_with_its_default() -> None:
     section = README.read_text().partition("## Parameters")[2].partition("\n## ")[0]
     told = dict(re.findall(r"^\| `(\w+)` \| (`.*?`|required) \|", section, re.MULTILINE))
