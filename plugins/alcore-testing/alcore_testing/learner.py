@@ -209,11 +209,11 @@ class LearnerContract(Contract):
             assert torch.equal(_infer(fresh, inputs), _infer(one, inputs)), "state_dict lacks what it learned of them"
 
     def test_a_fit_depends_on_labels_and_generator_alone(self) -> None:
-        """``fit_batches`` gives the same weights again after an earlier fit, and draws from its generator alone."""
+        """If it has ``fit_batches``: an earlier fit doesn't matter, and it draws from its generator alone."""
         for task in self._tasks_of_runs():
             learner = self.made(task)
             if not _fits(learner):
-                pytest.skip("it has no fit_batches")
+                return
             other = self._made_for_a_run(task)
             other.fit_batches(_batches(task, self.shape)[:2], torch.Generator().manual_seed(1))
             with torch.random.fork_rng(), untouched():
