@@ -39,6 +39,13 @@ def pytest_configure() -> None:
     settings.load_profile("alcore")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse names of tests that are others in each process: those that run tests side by side compare them."""
+    others = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if others:
+        raise pytest.UsageError(f"the name of a test has an address in it; give it an id: {others[0]}")
+
+
 def _has_room(folder: Path) -> bool:
     """Return whether a folder can be written to, has enough room, and lets programs be started from it."""
     if not os.access(folder, os.W_OK):

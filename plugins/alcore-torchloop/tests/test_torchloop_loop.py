@@ -427,7 +427,7 @@ def test_learner_that_fits_itself_is_fitted_in_place_of_epochs():
 @pytest.mark.parametrize(
     "option",
     [{"patience": 2}, {"amp": "bf16"}, {"accumulate": 2}, {"clip_norm": 1.0}, {"train_step_fn": loss_of}],
-    ids=str,
+    ids=lambda option: next(iter(option)),
 )
 def test_option_of_epochs_is_refused_with_a_learner_that_fits_itself(tmp_path, option):
     driver = build_driver(tmp_path, learner=Fitted(), loop=DefaultTrainingLoop(**option))
