@@ -21,7 +21,6 @@ Try = tuple[str, str]
 
 _CONFIGS = {"training": "TrainingConfig", "driver": "DriverConfig", "training.optimizer": "OptimizerConfig"}
 _EPOCHS = ("max_training_epochs", "max_fine_tuning_epochs")
-_NO_EPOCHS = ("sklearn", "gp")  # loops that fit at once
 _MORE_STEPS = 5
 _SMALL_RATES = {"SGD": 0.01}  # learning rates that can be raised; of the other optimizers:
 _SMALL_RATE = 0.001
@@ -81,8 +80,9 @@ class Remedies:
 
     @functools.cached_property
     def trains_by_epochs(self) -> bool:
-        """Whether the number of epochs changes how the learner is trained."""
-        return not any(name in _NO_EPOCHS for name in self._facts.parts.get("loop", []))
+        """Whether the number of epochs changes how the learner is trained: it is not fitted to all labels at once."""
+        learners = self._facts.parts.get("learner", [])
+        return not any(hasattr(self._factory("learner", name), "fit_batches") for name in learners)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -227,11 +227,15 @@ class Remedies:
     def _is_code(self, kind: str, use: str, table: Mapping[str, Any]) -> bool:
         if ":" in use:
             return True
-        try:
-            names = getattr(load_factory(self._registry.offer(kind, use)), "code_parameters", ())
-        except PluginError:  # the command will say that it is missing
-            return False
+        names = getattr(self._factory(kind, use), "code_parameters", ())
         return isinstance(names, frozenset | set | tuple | list) and any(table.get(name) for name in names)
+
+    def _factory(self, kind: str, name: str) -> Any:
+        """Return what makes a part; None where no installed plugin offers it, as the command will say."""
+        try:
+            return load_factory(self._registry.offer(kind, name))
+        except PluginError:
+            return None
 
 
 def present(*tries: Try | None) -> tuple[Try, ...]:
