@@ -60,8 +60,10 @@ model.py is the learner's computation, written out operator by operator:
     learner = load()
     outputs = learner(inputs)          # a batch of any size, made as for the run
 
-Where learner.json says "outputs": "mean-variance", the first half of the columns are means, and the
-second half variances of labels around them.
+learner.json says what the outputs are: "logits", "probabilities" or "values". Where it says
+"mean-variance", the first half of the columns are means, and the second half variances of labels
+around them. An ensemble's outputs are (members, batch, ...): take the mean of the members' values,
+or of their probabilities.
 
 model.py, inputs.py and predict.py are Python: read those that somebody else sent you before you use
 them. The weights are in safetensors files, which hold no code."""

@@ -136,7 +136,7 @@ def test_readme_names_every_file_and_its_code_works(folder: Path) -> None:
         and not line.startswith("     ")
     )  # fmt: skip
     code = f"import torch\n{blocks}".replace("learner(inputs)", "learner(torch.from_numpy(data['inputs']))")
-    (export / "check.py").write_text(f"{code}\nprint(len(outputs), len(data['targets']))\n")
+    (export / "check.py").write_text(f"{code}\nprint(outputs.shape[-2], len(data['targets']))\n")
     done = alone(export, f"{export}/check.py")
     assert done.stdout.split() == [str(len(rows_of(export / "labels.csv")))] * 2, done.stderr
 
