@@ -11,7 +11,7 @@ from alcore.randomness import derive_generator
 
 
 class FittingLoop:
-    """Fit a learner to all labeled samples at once, by its `alcore.protocols.LearnerOptions.fit_batches`.
+    """Fit a learner to all labeled samples at once, by its `fit_batches`.
 
     Notes
     -----

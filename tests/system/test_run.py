@@ -147,7 +147,7 @@ def spreadsheet(tmp_path):
 def test_run_on_a_csv_file_repeats_from_another_folder(spreadsheet, here, run_alcore, requests_of):
     first = here(
         *("run", "--data", "csv", "--set", "data.csv.path=points.csv", "--set", "data.csv.target=kind"),
-        *("--steps", "2", "--set", "training.max_training_epochs=2", "--set", "query.uq.max_samples=10", "-q"),
+        *("--steps", "2", "--set", "query.uq.max_samples=10", "-q"),
     )
     folder = spreadsheet.parent / first.out.strip()
     written = tomllib.loads((folder / "experiment.toml").read_text())

@@ -134,7 +134,7 @@ def test_variances_are_scaled_so_that_intervals_hold_what_they_say():
     """The noise of most labels that hyperparameters were not searched on is larger."""
     x, y = labels(400, noise=0.0)
     drawn = torch.Generator().manual_seed(5)
-    searched = GaussianProcess(search_labels=60)._searched(400, torch.Generator().manual_seed(0))
+    searched = torch.randperm(400, generator=torch.Generator().manual_seed(0))[:60]
     noise = torch.full((400, 1), 1.0, **DOUBLE)
     noise[searched] = 0.3
     y = y + noise * torch.randn(400, 1, generator=drawn, **DOUBLE)

@@ -394,9 +394,12 @@ def test_command_that_is_ended_leaves_no_process_and_loses_nothing(tmp_path, sim
         folder.mkdir()
         (folder / "points.csv").write_text("\n".join(["T,p,ratio", *rows]))
     (folder / "simulators.py").write_text(SIMULATORS)
-    given = {"label.function.function": "simulators:slow", "label.function.run_in": "processes",
-             "label.function.workers": "2", "query.random.max_samples": "6",
-             "training.max_training_epochs": "2"}  # fmt: skip
+    given = {
+        "label.function.function": "simulators:slow",
+        "label.function.run_in": "processes",
+        "label.function.workers": "2",
+        "query.random.max_samples": "6",
+    }
     flags = ["points.csv", "--target", "ratio", "--label", "function", "--query", "random", "--steps", "2"]
     flags += [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
     assert run_command(tmp_path / "whole", "run", *flags, "--run-id", "same").code == 0

@@ -75,7 +75,7 @@ class DefaultTrainingLoop:
 
     Notes
     -----
-    A learner with `alcore.protocols.LearnerOptions.fit_batches` is fitted by it, in place of all this.
+    A learner with `fit_batches` is fitted by it, in place of all this.
 
     Losses are read from the device once an epoch. A loss that is NaN or infinite ends the training at the end
     of its epoch. In ``fp16`` the step of a batch with such a loss is skipped, and only an epoch without any other batch
