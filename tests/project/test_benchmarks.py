@@ -16,7 +16,6 @@ RUNS = {
     "loop/moons.py --steps 2 --repeats 1": {"moons/floor", "moons/alcore", "moons/store"},
     "fields.py --pool 50 --side 5 --labels 3 --rows 3 --held 4": {"fields/labels", "fields/stored", "fields/measured"},
     "start.py start/torch start/run-1-step --repeats 1": {"start/torch", "start/run-1-step"},
-    "regression.py --seeds 1 --set diabetes": {"regression/diabetes"},
     "dash.py --runs 3 --steps 1": {"dash/first", "dash/again", "dash/one-changed", "dash/one-run"},
     "loop/train.py --epochs 1 --repeats 1": {"train"},
     "label.py here threads processes folder --labels 5 --repeats 1": {
