@@ -306,12 +306,10 @@ def _length(resolved: Resolved) -> tuple[int | None, int | None]:
 
 
 def _ceiling(request: BenchmarkRequest, registry: Registry, first: Resolved, arm: Arm, follows: bool) -> Arm:
-    """Return the arm that asks for everything in its first step, and then trains for as long as the others in all."""
-    if arm.steps is None:
-        raise UsageError(
-            "--ceiling: how long the arms train is not known, since nothing says how many steps they have; give "
-            "--steps."
-        )
+    """Return the arm that asks for everything in its first step, and then trains for as long as the others in all.
+
+    A learner that is fitted to all labels at once, and one that is reset in each step, trains as long as in any step.
+    """
     experiment = _experiment(request, CEILING, registry)
     experiment.parts["query"] = [Part("query", "everything", "everything", True, {})]
     experiment.parts["stop"] = []
@@ -320,7 +318,12 @@ def _ceiling(request: BenchmarkRequest, registry: Registry, first: Resolved, arm
         driver.pop(name, None)
     driver |= {"max_active_learning_steps": 1 + bool(first.parts["start"]), "final_training": True}
     own = first.settings.training
-    if not own["reset_learner"]:
+    if not own["reset_learner"] and not hasattr(first.parts["learner"][0].factory, "fit_batches"):
+        if arm.steps is None:
+            raise UsageError(
+                "--ceiling: how long the arms train is not known, since nothing says how many steps they have; give "
+                "--steps."
+            )
         epochs = own["max_fine_tuning_epochs"]
         training["max_fine_tuning_epochs"] = arm.steps * (own["max_training_epochs"] if epochs is None else epochs)
     with contextlib.redirect_stdout(sys.stderr):

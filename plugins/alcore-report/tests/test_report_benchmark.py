@@ -110,6 +110,20 @@ def test_the_ceiling_is_trained_on_every_label_for_as_many_epochs_as_an_arm(smal
     assert json.loads(done.out)["ceiling"]["value"] == pytest.approx(final)
 
 
+def test_the_ceiling_of_a_learner_without_epochs_is_fitted_to_every_label(tmp_path):
+    lines = [f"{place % 7},{place % 11},{'yes' if place % 7 > place % 11 else 'no'}" for place in range(77)]
+    (tmp_path / "points.csv").write_text("\n".join(["one,two,kind", *lines]))
+    done = run_command(
+        *(tmp_path, "benchmark", "points.csv", "--target", "kind", "--query", "random", "--seeds", "1", "--steps", "1"),
+        *("--ceiling", "--set", "query.random.max_samples=5", "--name", "points"),
+    )
+    assert done.code == 0, done.err
+    run = Run(tmp_path / "active_learning_logs" / "points" / "ceiling-0")
+    assert "[learner.deep-ensemble]" in (run.folder / "experiment.toml").read_text()
+    (records,) = run.records().values()
+    assert records[-1]["train_samples"] == 58, "all but a quarter of the rows, which are held out"
+
+
 def test_the_comparison_is_that_of_the_records(small):
     folder, done = small
     (axis,) = json.loads(done.out)["axes"]
