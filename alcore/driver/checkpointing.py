@@ -243,12 +243,9 @@ class TrainingProgress:
         """Check that ranks agree on the weights, and keep the state that later phases may change."""
         self._trainer.share_buffers()
         compare_weights(self._ranks, self._learner)
-        self._kept, self._is_training = None, False
-        optimization = self._trainer.optimization
-        if optimization is not None and optimization.optimizer is not None:
-            state = self._collect(_copied(self._checkpointer.beside_learner(), {}))
-            state["at"]["trained"] = True  # a loop may have ended before its last epoch
-            self._kept = state
+        self._is_training = False
+        self._kept = self._collect(_copied(self._checkpointer.beside_learner(), {}))
+        self._kept["at"]["trained"] = True  # a loop may have ended before its last epoch
         self.epochs_done, self.trained = 0, False
 
     def save(self) -> None:

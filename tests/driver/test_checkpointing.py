@@ -413,15 +413,25 @@ def test_epoch_counts_go_on_in_a_resumed_training(make: Make) -> None:
     assert Run(again.log_dir).steps()[0]["epochs"] == 3
 
 
-def test_learner_without_trainable_parameters_is_not_saved_after_training(make: Make) -> None:
-    def nothing(model: Any, optimizer: Any, train_dataloader: Any, max_epochs: int, **_: Any) -> None:
-        assert optimizer is None
+def test_learner_without_trainable_parameters_is_not_trained_again(make: Make) -> None:
+    trainings = []
 
-    frozen = learner().requires_grad_(False)
-    driver = make("r", Points(1, "metrology"), learner=frozen, train_loop_fn=nothing)
+    def fit(model: Any, optimizer: Any, train_dataloader: Any, max_epochs: int, **_: Any) -> None:
+        assert optimizer is None
+        trainings.append(1)
+        next(model.parameters()).data.fill_(len(trainings))
+
+    def fitted(point: Points) -> Driver:
+        frozen = learner().requires_grad_(False)
+        return make("r", point, learner=frozen, train_loop_fn=fit, max_active_learning_steps=1)
+
+    driver = fitted(Points(1, "metrology"))
     with pytest.raises(Interrupted):
         go(driver)
-    assert inside(driver) == []
+    assert inside(driver) == ["0.0"]
+    again = go_on(fitted(Points()))
+    assert trainings == [1]
+    assert float(next(again.learner.parameters()).flatten()[0]) == 1
 
 
 # -- loops with state ----------------------------------------------------------------------------------------

@@ -116,6 +116,12 @@ def test_a_checked_campaign_equals_one_that_was_not_checked(check, command, tmp_
     assert sorted(path.name for path in logs.iterdir()) == ["alone", "checked"]  # nothing of a rehearsal
 
 
+@pytest.mark.parametrize("learner", ["deep-ensemble", "sklearn", "mlp"])
+def test_a_learner_of_tables_comes_back_as_it_was_saved(check, learner):
+    result = check(f"[data.moons]\nsamples = 60\n[driver]\nmax_active_learning_steps = 2\n[learner.{learner}]\n")
+    assert result["faults"] == []
+
+
 def test_forecast_counts_what_was_seen(check):
     found = check(_MOONS + _SIMULATOR)
     assert found["cost"] == 3.0
