@@ -1,8 +1,9 @@
 """Each strategy keeps the contract of query strategies, with samples of MC dropout and with a learner's own."""
 
-import itertools
 import math
 
+import numpy as np
+import scipy.stats
 import torch
 from alcore_bayes import (
     BALDQuery,
@@ -44,13 +45,10 @@ def information(members):
 
 def joint_information(batch):
     """What the classes of a batch say together about which member is right, from all their combinations."""
-    members = len(batch[0])
-    joint = []
-    for labels in itertools.product(*(range(len(shares[0])) for shares in batch)):
-        joint.append([math.prod(one[k][label] for one, label in zip(batch, labels, strict=True))
-                      for k in range(members)])  # fmt: skip
-    each = math.fsum(entropy([shares[k] for shares in joint]) for k in range(members)) / members
-    return entropy([math.fsum(shares) / members for shares in joint]) - each
+    joint = np.ones((len(batch[0]), 1))  # of each member, the probability of each combination
+    for shares in batch:
+        joint = (joint[:, :, None] * np.array(shares)[:, None, :]).reshape(len(joint), -1)
+    return scipy.stats.entropy(joint.mean(axis=0)) - scipy.stats.entropy(joint, axis=1).mean()
 
 
 class Dropout(QueryContract):
