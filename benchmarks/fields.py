@@ -168,8 +168,10 @@ def main() -> None:
     parser.add_argument("--held", type=int, default=2_000, help="held-out fields to measure on")
     parser.add_argument("--root", type=Path, help="folder on the disk to measure")
     given = parser.parse_args()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["alcore_metrics", "alcore.pools", "torch"])  # not imported anew by each process
     for name, work in BENCHMARKS.items():
-        with multiprocessing.get_context("spawn").Pool(1) as process:
+        with context.Pool(1) as process:
             print(json.dumps({"benchmark": name, **process.apply(work, (given,))}), flush=True)
 
 
