@@ -28,7 +28,8 @@ def test_tables_get_a_header_and_keep_their_cells(prepare: ModuleType, tmp_path:
 
 def test_a_few_steps_on_banana(tmp_path: Path) -> None:
     prepared(FOLDER / "data" / "banana.csv")
-    records = run_example(FOLDER, "tabular.toml", "--steps", "3", root=tmp_path)
-    assert [record["train_samples"] for record in records] == [20, 30, 40, 50]
+    records = run_example(FOLDER, "tabular.toml", "--steps", "7", root=tmp_path)
+    assert [record["train_samples"] for record in records] == [20, 30, 40, 50, 60, 70, 80, 90]
     assert all(record["samples"] == 1060 for record in records)
-    assert 0.6 < records[0]["accuracy"] < records[-1]["accuracy"] < 0.92
+    assert 0.45 < records[0]["accuracy"] < records[-1]["accuracy"] < 0.92
+    assert records[-1]["accuracy"] > 0.7
