@@ -266,10 +266,8 @@ def forecast(
     note = _no_more(stored)
     ahead = expected.ahead
     if as_json:
-        points = zip(
-            *(seconds.tolist() for seconds in (ahead.labels, ahead.expected, ahead.low, ahead.high)), strict=True
-        )
-        names = ("labels", "expected", "low", "high")
+        names = ("labels", "expected", "low", "high", "change", "change_low", "change_high")
+        points = zip(*(getattr(ahead, name).tolist() for name in names), strict=True)
         plain = {
             "metric": expected.metric,
             "measured": [{"labels": n, "value": y} for n, y in zip(expected.labels, expected.values, strict=True)],

@@ -18,7 +18,7 @@ LEVEL = 0.9
 """Share of forecasts whose interval should hold what is measured later."""
 _EXPONENTS = np.geomspace(0.1, 3.0, 18)
 _CORRELATIONS = (0.0, 0.3, 0.6, 0.85)
-_MEMORY = 0.15  # the weight of a measurement with half as many labels as the last one; see docs/forecast.md
+_MEMORY = 0.4  # the weight of a measurement with half as many labels as the last one; see docs/forecast.md
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,9 @@ class Forecast:
         Where, shape (M,), ascending.
     expected, low, high
         The median and the ends of the interval that holds a measurement there with probability `LEVEL`, shape (M,).
+    change, change_low, change_high
+        The median and the ends of such an interval of how much the curve without noise changes from the last
+        measurement to there, shape (M,).
     limit
         Median of what the curve tends to.
     """
@@ -39,6 +42,9 @@ class Forecast:
     expected: Array
     low: Array
     high: Array
+    change: Array
+    change_low: Array
+    change_high: Array
     limit: float
 
 
@@ -76,8 +82,9 @@ def forecast(
 
     For each exponent c and correlation r of a grid, a and b have a normal prior given the noise, and the noise an
     inverse gamma prior, so that forecasts are Student's t in closed form; the grid is weighted by marginal likelihoods.
-    Earlier measurements count less, since the law holds over part of a curve. How much less, and the width of the prior
-    of a and b, were set on other runs, so that 90% intervals hold 90% of later measurements there.
+    The change of the curve from n_K to n is b ((n / n_K)^(-c) - 1), without the noise of a measurement. Earlier
+    measurements count less, since the law holds over part of a curve. How much less, and the priors, were set on other
+    runs, so that 90% intervals hold 90% of later measurements there.
 
     References
     ----------
@@ -99,32 +106,38 @@ def forecast(
     evidence = np.array([part.evidence for part in parts])
     weights = np.exp(evidence - evidence.max())
     weights /= weights.sum()
-    tails = np.array([(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
     freedom = np.array([part.freedom for part in parts])
-    quantiles = np.array(
-        [
-            _mixture_quantiles(
-                tails,
-                weights,
-                np.array([part.mean[place] for part in parts]),
-                np.array([part.sd[place] for part in parts]),
-                freedom,
-            )
-            for place in range(len(at))
-        ]
-    )
+
+    def quantiles(means: list[Array], deviations: list[Array]) -> Array:
+        """Return the lower end, median and upper end at each place, shape (3, M), of a mean and deviation a part."""
+        columns = zip(np.stack(means, axis=1), np.stack(deviations, axis=1), strict=True)
+        return np.stack([_mixture_quantiles(weights, mean, sd, freedom) for mean, sd in columns], axis=1)
+
     limit = _weighted_median(np.array([part.limit for part in parts]), weights)
-    back = [np.clip(center + scale * values, *bounds) for values in (*quantiles.T, np.array([limit]))]
-    return Forecast(np.asarray(at, float), back[1], back[0], back[2], float(back[3][0]))
+    low, expected, high = np.clip(
+        center + scale * quantiles([part.mean for part in parts], [part.sd for part in parts]), *bounds
+    )
+    change_low, change, change_high = scale * quantiles(
+        [part.change for part in parts], [part.change_sd for part in parts]
+    )
+    return Forecast(
+        np.asarray(at, float), expected, low, high, change, change_low, change_high,
+        float(np.clip(center + scale * limit, *bounds)),
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """The forecast of one exponent and correlation: Student's t of some degrees of freedom at each place."""
+    """The forecast of one exponent and correlation: Student's t of some degrees of freedom at each place.
+
+    `mean` and `sd` are those of a measurement, `change` and `change_sd` those of how much the curve changes.
+    """
 
     evidence: float
     mean: Array
     sd: Array
+    change: Array
+    change_sd: Array
     freedom: float
     limit: float
 
@@ -135,9 +148,9 @@ def _fit(n: Array, z: Array, at: Array, exponent: float, correlation: float) -> 
     ahead = np.stack([np.ones_like(at), (at / last) ** -exponent - 1], axis=1)
     weight = np.exp(np.log(_MEMORY) * np.log2(last / n) / 2)  # of the square root of each term
     white_x, white_z = _whiten(design, correlation) * weight[:, None], _whiten(z[:, None], correlation)[:, 0] * weight
-    # prior given the noise: the coefficients have five times its standard deviation, and the noise is 0.05 of the range
-    precision = np.eye(2) / 5.0**2
-    shape, rate = 1.0, 0.05**2
+    # prior given the noise: a has 5 and b 25 times its standard deviation, which is about 0.02 of the range
+    precision = np.diag([1 / 5.0**2, 1 / 25.0**2])
+    shape, rate = 2.0, 0.02**2
     posterior = precision + white_x.T @ white_x
     mean = np.linalg.solve(posterior, white_x.T @ white_z)
     count = float((weight**2).sum())
@@ -155,7 +168,15 @@ def _fit(n: Array, z: Array, at: Array, exponent: float, correlation: float) -> 
     stationary = noise / (1 - correlation**2)
     covariance = np.linalg.inv(posterior) * noise
     spread = np.einsum("ij,jk,ik->i", ahead, covariance, ahead) + stationary * (1 - decay**2)
-    return _Part(evidence, ahead @ mean + decay * residual, np.sqrt(spread), 2 * shape_now, float(mean[0] - mean[1]))
+    return _Part(
+        evidence,
+        ahead @ mean + decay * residual,
+        np.sqrt(spread),
+        ahead[:, 1] * mean[1],
+        np.abs(ahead[:, 1]) * math.sqrt(covariance[1, 1]),
+        2 * shape_now,
+        float(mean[0] - mean[1]),
+    )
 
 
 def _whiten(rows: Array, correlation: float) -> Array:
@@ -164,12 +185,12 @@ def _whiten(rows: Array, correlation: float) -> Array:
     return np.concatenate([first, rows[1:] - correlation * rows[:-1]])
 
 
-def _mixture_quantiles(tails: Array, weights: Array, mean: Array, sd: Array, freedom: Array) -> Array:
-    """Return quantiles of a mixture of Student's t, by bisection."""
+def _mixture_quantiles(weights: Array, mean: Array, sd: Array, freedom: Array) -> Array:
+    """Return the lower end, the median and the upper end of a mixture of Student's t, by bisection; shape (3,)."""
     kept = weights > 1e-6
     weights, mean, sd, freedom = weights[kept] / weights[kept].sum(), mean[kept], sd[kept], freedom[kept]
     quantiles = []
-    for tail in tails:
+    for tail in ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2):
         ends = mean + sd * stats.t.ppf(tail, freedom)
         low, high = float(ends.min()), float(ends.max())
         for _ in range(60):
@@ -213,19 +234,21 @@ class RunForecast:
 
     @property
     def verdict(self) -> str:
-        """What the last of the labels asked for are expected to bring, in a sentence."""
+        """What the labels asked for are expected to bring, the first half and all of them, in two sentences."""
         ahead, now = self.ahead, float(self.values[-1])
-        more = int(ahead.labels[-1] - self.labels[-1])
-        expected, low, high = (float(seconds[-1]) for seconds in (ahead.expected, ahead.low, ahead.high))
-        labels = "label is" if more == 1 else "labels are"
-        said = (
-            f"{more} more {labels} expected to bring {self.short} from {now:.3g} to {expected:.3g}; "
-            f"{LEVEL:.0%} interval {low:.3g} to {high:.3g}"
-        )
-        if low <= now <= high:
-            return f"{said}, which includes the value now: they may bring nothing."
-        better = (expected > now) != lower_is_better(self.metric)
-        return f"{said}, all of it {'better' if better else 'worse'} than now."
+        more = (ahead.labels - self.labels[-1]).astype(int)
+        half = int(np.searchsorted(more, more[-1] / 2))
+        next_labels = "next label is" if more[half] == 1 else f"next {more[half]} labels are"
+        said = f"The {next_labels} expected to bring {self.short} from {now:.3g} to {ahead.expected[half]:.3g}"
+        if half < len(more) - 1:
+            said += f", and {more[-1] - more[half]} more to {ahead.expected[-1]:.3g}"
+        ends = float(ahead.change_low[-1]), float(ahead.change_high[-1])
+        change = f"change by {ends[0]:+.3g} to {ends[1]:+.3g} ({LEVEL:.0%} interval), noise left out"
+        if min(ends) <= 0 <= max(ends):
+            return f"{said}. They may bring nothing: with all of them it will {change}."
+        if (ends[0] > 0) != lower_is_better(self.metric):
+            return f"{said}. They will help: with all of them it will {change}."
+        return f"{said}. It gets worse: with all of them it will {change}."
 
 
 def forecast_curve(curve: Curve, more: int, metric: str | None = None) -> RunForecast:

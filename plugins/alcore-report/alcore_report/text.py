@@ -139,15 +139,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def forecast_as_text(expected: RunForecast) -> str:
     """Return a forecast as a table and a sentence."""
     ahead, last = expected.ahead, float(expected.labels[-1])
+    columns = ahead.labels, ahead.expected, ahead.low, ahead.high, ahead.change_low, ahead.change_high
     rows = [
-        [f"{labels:.0f}", f"{labels - last:.0f}", number(middle, 3), f"{number(low, 3)} to {number(high, 3)}"]
-        for labels, middle, low, high in zip(ahead.labels, ahead.expected, ahead.low, ahead.high, strict=True)
+        [
+            f"{labels:.0f}",
+            f"{labels - last:.0f}",
+            number(middle, 3),
+            f"{number(low, 3)} to {number(high, 3)}",
+            f"{least:+.3g} to {most:+.3g}",
+        ]
+        for labels, middle, low, high, least, most in zip(*columns, strict=True)
     ]
     return "\n".join(
         [
             f"{expected.metric}: {number(float(expected.values[-1]), 3)} with {last:.0f} labels",
             "",
-            table(["labels", "more", "expected", f"{LEVEL:.0%} interval"], rows),
+            table(["labels", "more", "expected", f"{LEVEL:.0%} interval", "change without noise"], rows),
             "",
             expected.verdict,
         ]
