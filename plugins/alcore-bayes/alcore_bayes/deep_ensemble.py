@@ -17,9 +17,12 @@ _BAGS = 4
 _MOST_TO_CHOOSE = 256
 """How many labels the weight decay is chosen on, at most."""
 _STEPS_TO_CHOOSE = 60
-_STEPS = 150
+_STEPS = {"classification": 150, "regression": 200}
 _EPOCHS = 20
 """The members are fitted in this many epochs, or in `_STEPS` where that is more."""
+_DECAYS = {"classification": (0.1, 1.0, 5.0), "regression": (0.01, 0.1, 1.0, 5.0, 20.0)}
+_LEAST_NOISE = 0.05
+"""Least variance of the noise, as a share of the mean square of the residuals of labels that are left out."""
 _BATCH = 256
 _LEARNING_RATE = 0.01
 _WARM_UP = 10
@@ -29,98 +32,124 @@ _FIRST_OUTPUTS = 0.1
 
 
 class DeepEnsemble(torch.nn.Module):
-    """An ensemble of networks for classification, with a weight decay chosen by its out-of-bag log loss.
+    """An ensemble of networks with a weight decay that is chosen by its out-of-bag loss.
 
     Parameters
     ----------
     info
-        What is known about the data: it determines the number of inputs and classes.
+        What is known about the data: it determines the number of inputs, and of classes or quantities.
     members
-        Number of networks, K.
+        Number of networks, K; at least 2 for a regression.
     hidden
         Width of each hidden layer.
     weight_decay
-        Strengths of the penalty on the weights to choose from; one number is not chosen, but used.
+        Strengths of the penalty on the weights to choose from; one number is not chosen, but used. None: 0.1, 1 and 5
+        for a classification, and 0.01, 0.1, 1, 5 and 20 for a regression.
 
     Attributes
     ----------
     outputs : str
-        ``"logits"``: those of each network, shape (K, B, C).
+        ``"logits"`` of a classification: those of each network, shape (K, B, C). ``"mean-variance"`` of a regression:
+        the means of each network, and the variance of the noise, shape (K, B, 2 T) for T quantities.
     chosen_decay : torch.Tensor
         Buffer: the weight decay of the last fit; 0 before the first.
+    target_mean, target_scale, noise : torch.Tensor
+        Buffers of a regression, shape (T,): mean and standard deviation of the labels, and the variance of the noise in
+        units of the latter squared.
 
     Raises
     ------
     UsageError
-        For a regression, and for parameters without a meaning.
+        For labels that are fields, and for parameters without a meaning.
 
     Notes
     -----
     Each member has ReLU between its layers, and its loss is ``mean(cross entropy) + d / (2 n) ||W||^2`` over n labels,
     W being its weights without biases. That is, up to a factor, the negative log density of the weights given the
     labels under a normal prior of precision d, so the penalty falls with the number of labels. Members differ in their
-    initial weights (He et al. 2015), and see the same labels in the same order. Optimizer: Adam, in batches of up to
-    256 labels, 150 steps or 20 epochs, whichever is more, with a learning rate that falls from 0.01 to 0. Under a
-    strong penalty the fit ends before the minimum is reached.
+    initial weights (He et al. 2015), and see the labels in the same order. Optimizer: Adam, in batches of up to 256
+    labels, 150 steps (200 of a regression) or 20 epochs, whichever is more, with a learning rate that falls from 0.01
+    to 0. Under a strong penalty the fit ends before the minimum is reached.
 
-    Of several weight decays that one is taken whose networks have the least log loss out of bag (Breiman 1996): for
-    each, four networks are fitted to bootstrap samples of at most 256 labels, and predict the labels that they were not
-    fitted to.
+    Of several weight decays that one is taken whose networks have the least loss out of bag (Breiman 1996), the log
+    loss of a classification and the square of a regression: for each, four networks are fitted to bootstrap samples of
+    at most 256 labels, and predict the labels that they were not fitted to.
+
+    A regression has half the square of the residual in place of the cross entropy, of labels less their mean and over
+    their standard deviation. Each label is left out by one of the members, as in K-fold cross-validation. The mean
+    square of the residuals of labels by the members that left them out, less the variance of the members there, is the
+    variance of the noise, the same for all inputs; so the mean of the total variance is the error that was measured.
 
     Each fit begins anew, so that a prediction depends on the labels, the seed and the step alone. Before the first one
-    all classes have equal probabilities. Features, where strategies ask for them, are the inputs of the members' last
-    layers, side by side, over the root of K: (B, K H). Everything is computed in float32.
+    all classes have equal probabilities, and a value has mean 0 and variance 1. Features, where strategies ask for
+    them, are the inputs of the members' last layers, side by side, over the root of K: (B, K H). Everything is computed
+    in float32.
 
     References
     ----------
     Lakshminarayanan, Pritzel and Blundell (2017), Simple and scalable predictive uncertainty estimation using deep
     ensembles, NeurIPS; Breiman (1996), Out-of-bag estimation, technical report, University of California, Berkeley;
-    He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, ICCV.
+    He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, ICCV. Residuals of labels that are left out:
+    Barber, Candes, Ramdas and Tibshirani (2021), Predictive inference with the jackknife+, Annals of Statistics 49,
+    where they make intervals without a distribution.
     """
 
-    outputs = "logits"
-
     chosen_decay: torch.Tensor
+    target_mean: torch.Tensor
+    target_scale: torch.Tensor
+    noise: torch.Tensor
 
     def __init__(
         self,
         info: DataInfo,
         members: int = 5,
         hidden: Sequence[int] = (64, 64),
-        weight_decay: Sequence[float] = (0.1, 1.0, 5.0),
+        weight_decay: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if info.task != "classification":
+        if info.task not in _DECAYS or len(info.target_shape) > 1:
+            what = f"labels of shape {info.target_shape}" if info.task in _DECAYS else f"the task {info.task}"
             raise UsageError(
-                f"learner deep-ensemble: it is for a classification, and the task of this data is {info.task}; use "
-                "--learner gp, or an ensemble of networks that predict a variance (docs/surrogates.md)."
+                f"learner deep-ensemble: it learns classes, or one or several numbers a sample, and this data has "
+                f"{what}; use --learner ensemble with a network for such labels."
             )
         features = info.features or (math.prod(info.shape) if info.shape else 0)
         if not features:
             raise UsageError(
                 "learner deep-ensemble: the number of features of the data is unknown (DataInfo.features)."
             )
-        if members < 1:
-            raise UsageError(f"learner deep-ensemble: members is {members}; at least 1 is needed.")
+        least = 2 if info.task == "regression" else 1
+        if members < least:
+            raise UsageError(f"learner deep-ensemble: members is {members}; at least {least} is needed.")
         if not hidden or min(hidden) < 1:
             raise UsageError(f"learner deep-ensemble: hidden is {list(hidden)}; give at least one width, each above 0.")
+        weight_decay = _DECAYS[info.task] if weight_decay is None else weight_decay
         if not weight_decay or not all(0 <= decay < math.inf for decay in weight_decay):
             raise UsageError(
                 f"learner deep-ensemble: weight_decay is {list(weight_decay)}; give at least one finite number of at "
                 "least 0."
             )
-        self.members = members
+        self.task, self.members = info.task, members
+        self.outputs = "logits" if info.task == "classification" else "mean-variance"
         self.weight_decay = tuple(float(decay) for decay in weight_decay)
-        self.widths = (features, *hidden, max(info.classes, 2))
+        last = max(info.classes, 2) if info.task == "classification" else math.prod(info.target_shape)
+        self.widths = (features, *hidden, last)
         for place, (weights, biases) in enumerate(_zeros(members, self.widths)):
             self.register_buffer(f"weights_{place}", weights)
             self.register_buffer(f"biases_{place}", biases)
         self.register_buffer("chosen_decay", torch.zeros(()))
+        if info.task == "regression":
+            for name, value in (("target_mean", 0.0), ("target_scale", 1.0), ("noise", 1.0)):
+                self.register_buffer(name, torch.full((last,), value))
 
     def forward(self, inputs: Any) -> torch.Tensor:
-        """Map inputs, shape (B, ...), to the logits of all members: (K, B, C)."""
+        """Map inputs, shape (B, ...), to the outputs of all members: logits (K, B, C), or (K, B, 2 T)."""
         layers = self._layers()
-        return layers.last(layers.hidden(self._rows(inputs)))
+        outputs = layers.last(layers.hidden(self._rows(inputs)))
+        if self.task == "classification":
+            return outputs
+        variances = (self.noise * self.target_scale.square()).expand_as(outputs)
+        return torch.cat([outputs * self.target_scale + self.target_mean, variances], dim=-1)
 
     def features(self, inputs: Any) -> torch.Tensor:
         """Return the inputs of the last layers of all members over the root of K: (B, K H)."""
@@ -133,21 +162,39 @@ class DeepEnsemble(torch.nn.Module):
         Parameters
         ----------
         batches
-            Inputs (B, ...) and class codes (B,), batch by batch.
+            Inputs (B, ...), and class codes (B,) or values (B,) or (B, T), batch by batch.
         generator
             Where weights, bootstrap samples and the order of the items are drawn from; on the CPU.
         """
-        pairs = [(self._rows(inputs).float(), targets.detach().flatten().long()) for inputs, targets in batches]
+        pairs = [(self._rows(inputs).float(), targets.detach()) for inputs, targets in batches]
         if not pairs:
             return
         inputs, targets = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        is_regression = self.task == "regression"
+        targets = self._scaled(targets.reshape(len(inputs), -1)) if is_regression else targets.flatten().long()
         with torch.enable_grad():
             decay = choose_decay(inputs, targets, self.widths, self.weight_decay, generator)
-            layers = _fitted(inputs, targets, self.widths, [decay] * self.members, generator)
+            left_out, times = None, None
+            if is_regression:
+                left_out = (torch.randperm(len(inputs), generator=generator) % self.members).to(inputs.device)
+                times = (left_out != torch.arange(self.members, device=inputs.device)[:, None]).float()
+                times *= len(inputs) / times.sum(dim=1, keepdim=True).clamp_min(1)
+            steps = max(_STEPS[self.task], math.ceil(_EPOCHS * len(inputs) / min(len(inputs), _BATCH)))
+            layers = _fitted(inputs, targets, self.widths, [decay] * self.members, generator, steps, times)
+        if left_out is not None:
+            self.noise.copy_(_noise(layers.last(layers.hidden(inputs)), targets, left_out))
         for place, (weights, biases) in enumerate(layers.pairs()):
             self.get_buffer(f"weights_{place}").copy_(weights)
             self.get_buffer(f"biases_{place}").copy_(biases)
         self.chosen_decay.fill_(decay)
+
+    def _scaled(self, targets: torch.Tensor) -> torch.Tensor:
+        """Take mean and scale of values, shape (n, T), and return them less the one and over the other."""
+        values = targets.double()
+        scale = values.std(dim=0, unbiased=False)
+        self.target_mean.copy_(values.mean(dim=0))
+        self.target_scale.copy_(torch.where(scale > 0, scale, 1.0))
+        return ((values - self.target_mean) / self.target_scale).float()
 
     def _layers(self) -> _Layers:
         places = range(len(self.widths) - 1)
@@ -197,14 +244,14 @@ def choose_decay(
     decays: Sequence[float],
     generator: torch.Generator,
 ) -> float:
-    """Return the weight decay whose networks have the least log loss out of bag; of equal ones the largest.
+    """Return the weight decay whose networks have the least loss out of bag; of equal ones the largest.
 
     Parameters
     ----------
     inputs, targets
-        Float32, shape (n, D), and int64, shape (n,).
+        Float32, shape (n, D), and class codes, int64 (n,), or values, float32 (n, T).
     widths
-        Of all layers, with that of the inputs and the number of classes.
+        Of all layers, with that of the inputs and the number of classes or values.
     decays
         What to choose from; the only one is returned without a fit.
     generator
@@ -219,17 +266,42 @@ def choose_decay(
     times = times.to(inputs.device, torch.float32)
     descending = sorted(decays, reverse=True)
     of_networks = [decay for decay in descending for _ in range(_BAGS)]
-    layers = _fitted(inputs, targets, widths, of_networks, generator, times.repeat(len(decays), 1), _STEPS_TO_CHOOSE)
+    repeated = times.repeat(len(decays), 1)
+    layers = _fitted(inputs, targets, widths, of_networks, generator, _STEPS_TO_CHOOSE, repeated, beginnings=_BAGS)
     left_out = (times == 0).float()  # (bags, n)
     judged = left_out.sum(dim=0) > 0
     if not bool(judged.any()):
         return descending[0]
     with torch.no_grad():
-        probabilities = layers.last(layers.hidden(inputs)).softmax(-1).reshape(len(decays), _BAGS, n, widths[-1])
-        of_target = probabilities[:, :, torch.arange(n, device=inputs.device), targets]  # (decays, bags, n)
-        mean = (of_target * left_out).sum(dim=1)[:, judged] / left_out.sum(dim=0)[judged]
-        losses = -mean.clamp_min(torch.finfo(torch.float32).tiny).log().mean(dim=1)
+        outputs = layers.last(layers.hidden(inputs)).reshape(len(decays), _BAGS, n, widths[-1])
+        if targets.is_floating_point():
+            mean = (outputs * left_out[..., None]).sum(dim=1) / left_out.sum(dim=0)[:, None]
+            losses = (mean - targets)[:, judged].square().mean(dim=(1, 2))
+        else:
+            of_target = outputs.softmax(-1)[:, :, torch.arange(n, device=inputs.device), targets]  # (decays, bags, n)
+            mean = (of_target * left_out).sum(dim=1)[:, judged] / left_out.sum(dim=0)[judged]
+            losses = -mean.clamp_min(torch.finfo(torch.float32).tiny).log().mean(dim=1)
     return descending[int(losses.argmin())]
+
+
+def _noise(outputs: torch.Tensor, targets: torch.Tensor, left_out: torch.Tensor) -> torch.Tensor:
+    """Return the variance of the noise of T values, by the residuals of labels at the members that left them out.
+
+    Parameters
+    ----------
+    outputs
+        Of all members for the n labels, shape (K, n, T).
+    targets
+        Shape (n, T).
+    left_out
+        Which member left out each label, shape (n,).
+    """
+    if len(targets) < 2:
+        return torch.ones_like(targets[0])
+    of_others = outputs[left_out, torch.arange(len(targets), device=targets.device)]
+    errors = (of_others - targets).square().mean(dim=0)
+    disagreement = outputs.var(dim=0, unbiased=False).mean(dim=0)
+    return torch.maximum(errors - disagreement, _LEAST_NOISE * errors).clamp_min(1e-6)
 
 
 def _fitted(
@@ -238,16 +310,17 @@ def _fitted(
     widths: Sequence[int],
     decays: Sequence[float],
     generator: torch.Generator,
+    steps: int,
     times: torch.Tensor | None = None,
-    steps: int | None = None,
+    beginnings: int | None = None,
 ) -> _Layers:
     """Return networks that are fitted to n labels, one for each weight decay.
 
-    With `times`, (M, n), a label counts so many times; networks with the same weights of the labels begin alike. All
-    labels are then in each step; otherwise a step has up to 256.
+    With `times`, (M, n), a label counts so many times, of mean 1. The networks have so many beginnings, in turn; each
+    has its own where it isn't given. A step has up to 256 labels.
     """
     n, networks = len(inputs), len(decays)
-    beginnings = networks if times is None else _BAGS
+    beginnings = networks if beginnings is None else beginnings
     layers = _Layers([], [])
     for width, following in itertools.pairwise(widths):
         weights = torch.randn(beginnings, width, following, generator=generator) * math.sqrt(2 / width)
@@ -255,17 +328,13 @@ def _fitted(
         layers.biases.append(torch.zeros(networks, 1, following, device=inputs.device, requires_grad=True))
     layers.weights[-1].data.mul_(_FIRST_OUTPUTS)
     strengths = torch.tensor(decays, device=inputs.device) / (2 * n)
-    size = n if times is not None else min(n, _BATCH)
-    count = max(_STEPS, math.ceil(_EPOCHS * n / size)) if steps is None else steps
+    size = min(n, _BATCH)
     optimizer = torch.optim.Adam([*layers.weights, *layers.biases], lr=_LEARNING_RATE)
-    for step, rows in zip(range(count), _batches(n, size, generator), strict=False):
+    for step, rows in zip(range(steps), _batches(n, size, generator), strict=False):
         for group in optimizer.param_groups:
-            group["lr"] = _LEARNING_RATE * min(1.0, (step + 1) / _WARM_UP) * (1 - step / count)
+            group["lr"] = _LEARNING_RATE * min(1.0, (step + 1) / _WARM_UP) * (1 - step / steps)
         rows = rows.to(inputs.device)
-        logits = layers.last(layers.hidden(inputs[rows]))
-        repeated = targets[rows].repeat(networks)
-        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), repeated, reduction="none")
-        losses = losses.reshape(networks, size)
+        losses = _losses(layers.last(layers.hidden(inputs[rows])), targets[rows])
         if times is not None:
             losses = losses * times[:, rows]
         squares = torch.stack([weights.square().sum(dim=(1, 2)) for weights in layers.weights]).sum(dim=0)
@@ -276,6 +345,15 @@ def _fitted(
     for tensor in (*layers.weights, *layers.biases):
         tensor.requires_grad_(False)
     return layers
+
+
+def _losses(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each label in each of M networks, (M, b): cross entropy, or half the square of residuals."""
+    if targets.is_floating_point():
+        return (outputs - targets).square().sum(dim=-1) / 2
+    repeated = targets.repeat(len(outputs))
+    losses = torch.nn.functional.cross_entropy(outputs.flatten(0, 1), repeated, reduction="none")
+    return losses.reshape(outputs.shape[:2])
 
 
 def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:

@@ -9,9 +9,10 @@ from alcore_bayes.deep_ensemble import choose_decay
 from alcore_testing import LearnerContract, run_command
 
 from alcore import DataInfo, UsageError
-from alcore.outputs import class_probabilities
+from alcore.outputs import class_probabilities, mean_and_variance
 
 INFO = DataInfo("classification", features=4, classes=3)
+VALUES = DataInfo("regression", features=4)
 
 
 def generator(seed=0):
@@ -27,10 +28,16 @@ def three_classes(n, noise=0.0, seed=0):
     return inputs, torch.where(wrong, (targets + 1) % 3, targets)
 
 
+def waves(n, noise=0.0, seed=0):
+    """Points, and a smooth function of them with noise, far from mean 0 and deviation 1."""
+    drawn = generator(seed)
+    inputs = torch.randn(n, 4, generator=drawn)
+    return inputs, 50 + 7 * (inputs[:, 0] * inputs[:, 1] + inputs[:, 2] + noise * torch.randn(n, generator=drawn))
+
+
 class TestDeepEnsemble(LearnerContract):
     name = "deep-ensemble"
     trains = False
-    tasks = ("classification",)
 
     def make(self, info):
         return DeepEnsemble(info, members=2, hidden=(8,))
@@ -57,12 +64,62 @@ def test_it_learns_and_its_probabilities_are_calibrated():
     assert abs(predicted.eq(targets).double().mean() - largest.double().mean()) < 0.06
 
 
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+@pytest.mark.parametrize("n", [60, 400])
+def test_intervals_of_values_hold_what_they_say(n, noise):
+    learner = DeepEnsemble(VALUES)
+    learner.fit_batches([waves(n, noise)], generator())
+    inputs, targets = waves(2000, noise, seed=1)
+    predicted = mean_and_variance(learner(inputs), "mean-variance")
+    errors = predicted.mean[:, 0] - targets
+    assert learner(inputs).shape == (5, 2000, 2)
+    assert errors.var() < 0.75 * targets.var()
+    held = (errors.abs() <= 1.645 * predicted.variance[:, 0].sqrt()).double().mean()
+    assert 0.8 <= held <= 0.985
+
+
+def test_values_have_mean_0_and_variance_1_before_a_fit():
+    outputs = DeepEnsemble(VALUES)(torch.randn(2, 4))
+    assert outputs[..., 0].eq(0).all()
+    assert outputs[..., 1].eq(1).all()
+
+
+def test_units_of_the_labels_are_those_of_the_predictions():
+    inputs, targets = waves(40, 0.3)
+    plain, other = DeepEnsemble(VALUES), DeepEnsemble(VALUES)
+    plain.fit_batches([(inputs, targets)], generator())
+    other.fit_batches([(inputs, 1000 * targets - 3)], generator())
+    mean, variance = plain(inputs).unbind(-1)
+    torch.testing.assert_close(other(inputs), torch.stack([1000 * mean - 3, 1e6 * variance], -1), rtol=1e-2, atol=10)
+
+
+def test_quantities_have_a_noise_each():
+    inputs, targets = waves(200)
+    noisy = targets + 7 * torch.randn(200, generator=generator(5))
+    learner = DeepEnsemble(DataInfo("regression", features=4, target_shape=(2,)))
+    learner.fit_batches([(inputs, torch.stack([targets, noisy], dim=1))], generator())
+    outputs = learner(inputs)
+    assert outputs.shape == (5, 200, 4)
+    assert outputs[0, 0, 2] < outputs[0, 0, 3] / 2
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_few_and_equal_values_are_fitted(n):
+    for targets in (torch.full((n,), 3.0), torch.arange(n) * 1e-3 + 1e3):
+        learner = DeepEnsemble(VALUES)
+        learner.fit_batches([(torch.randn(n, 4, generator=generator()), targets)], generator())
+        outputs = learner(torch.randn(5, 4))
+        assert outputs.isfinite().all()
+        assert outputs[..., 1].gt(0).all()
+
+
+@pytest.mark.parametrize("info", [INFO, VALUES], ids=["classes", "values"])
 @pytest.mark.parametrize("n", [1, 2, 50, 300, 700])
-def test_same_seed_gives_the_same_weights_and_another_one_others(n):
-    batch = three_classes(n)
+def test_same_seed_gives_the_same_weights_and_another_one_others(n, info):
+    batch = three_classes(n) if info is INFO else waves(n)
     weights = []
     for seed in (0, 0, 1):
-        learner = DeepEnsemble(INFO, members=2, hidden=(8,))
+        learner = DeepEnsemble(info, members=2, hidden=(8,))
         learner.fit_batches([batch], generator(seed))
         weights.append(learner.weights_0)
     assert weights[0].isfinite().all()
@@ -70,9 +127,10 @@ def test_same_seed_gives_the_same_weights_and_another_one_others(n):
     assert not weights[0].equal(weights[2])
 
 
-def test_batches_do_not_matter():
-    inputs, targets = three_classes(90)
-    whole, parts = (DeepEnsemble(INFO, members=2, hidden=(8,)) for _ in range(2))
+@pytest.mark.parametrize("info", [INFO, VALUES], ids=["classes", "values"])
+def test_batches_do_not_matter(info):
+    inputs, targets = three_classes(90) if info is INFO else waves(90)
+    whole, parts = (DeepEnsemble(info, members=2, hidden=(8,)) for _ in range(2))
     whole.fit_batches([(inputs, targets)], generator())
     parts.fit_batches(zip(inputs.split(32), targets.split(32), strict=True), generator())
     assert all(a.equal(b) for a, b in zip(whole.buffers(), parts.buffers(), strict=True))
@@ -138,7 +196,8 @@ def test_features_are_what_the_last_layers_get():
         ({"weight_decay": ()}, "weight_decay is []"),
         ({"weight_decay": (-1.0,)}, "weight_decay is [-1.0]"),
         ({"weight_decay": (math.nan,)}, "weight_decay is [nan]"),
-        ({"info": DataInfo("regression", features=4)}, "--learner gp"),
+        ({"info": VALUES, "members": 1}, "members is 1; at least 2"),
+        ({"info": DataInfo("regression", features=4, target_shape=(2, 3))}, "labels of shape (2, 3)"),
         ({"info": DataInfo("classification", classes=3)}, "number of features"),
     ],
 )
@@ -155,3 +214,15 @@ def test_strategies_choose_with_it_and_predictions_leave_the_run(tmp_path, query
     assert done.code == 0, done.err
     assert run_command(tmp_path, "export", "first", "--output", "out").code == 0
     assert (tmp_path / "out" / "predict.py").is_file()
+
+
+@pytest.mark.parametrize("query", ["max-variance", "alc", "variance", "igs"])
+def test_strategies_of_regressions_choose_with_it(tmp_path, query):
+    inputs, targets = waves(90, 0.1)
+    rows = [",".join(f"{value:.5f}" for value in row) for row in torch.cat([inputs, targets[:, None]], dim=1).tolist()]
+    (tmp_path / "waves.csv").write_text("\n".join(["a,b,c,d,y", *rows]))
+    words = ["waves.csv", "--target", "y", "--learner", "deep-ensemble", "--query", query, "--metrology", "uncertainty"]
+    done = run_command(tmp_path, "run", *words, "--steps", "2", "--run-id", "first")
+    assert done.code == 0, done.err
+    assert run_command(tmp_path, "predict", "first", "waves.csv", "--output", "predicted.csv").code == 0
+    assert "low" in (tmp_path / "predicted.csv").read_text().splitlines()[0]
