@@ -18,10 +18,9 @@ help:
 run: $(VENV)/standard.stamp
 	$(BIN)/alcore run --query uq --metrology f1
 
-# A quarter of the time of the tests is waiting, so there are half as many processes again as processors. Each begins with a
-# part of the tests in their order, since what a file's tests share is made once a process.
+# A quarter of the time of the tests is waiting, so there are half as many processes again as processors.
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(max(2, os.cpu_count() * 3 // 2))') --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(max(2, os.cpu_count() * 3 // 2))') $(PYTEST_ARGS)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
