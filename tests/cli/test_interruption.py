@@ -68,8 +68,8 @@ def process(
     ],
 )
 def test_signal_while_a_module_is_imported_ends_the_command_at_once(tmp_path, place, number):
-    found = process(tmp_path, IN_IMPORT, "run", "--steps", "1", number=number, place=place)
-    assert found == (130, "", "alcore: interrupted.\n")
+    outcome = process(tmp_path, IN_IMPORT, "run", "--steps", "1", number=number, place=place)
+    assert outcome == (130, "", "alcore: interrupted.\n")
     assert list(tmp_path.iterdir()) == []
 
 

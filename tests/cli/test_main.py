@@ -51,8 +51,8 @@ def test_only_is_read_before_the_sub_command(monkeypatch, words, expected):
     monkeypatch.setenv("ALCORE_ONLY", "x")
     monkeypatch.delenv("ALCORE_ONLY")
     _take_only(["alcore", *words])
-    found = os.environ.pop("ALCORE_ONLY", None)
-    assert found == expected
+    only = os.environ.pop("ALCORE_ONLY", None)
+    assert only == expected
 
 
 def test_unexpected_error_is_one_line_and_exits_with_1(command, monkeypatch):

@@ -17,10 +17,10 @@ def test_plugins_lists_package_version_offers_and_state(command):
     out, _ = command("plugins")
     lines = out.splitlines()
     assert lines[0].split() == ["package", "version", "state", "offers"]
-    found = {line.split()[0]: line.split(maxsplit=3)[1:] for line in lines if line.startswith("alcore")}
-    assert found["alcore-uq"] == ["0.1.0", "ok", "query: uq"]
-    assert found["alcore-moons"] == ["0.1.0", "ok", "data: moons; learner: mlp"]
-    assert found["alcore"][2].startswith("queue: fifo")
+    packages = {line.split()[0]: line.split(maxsplit=3)[1:] for line in lines if line.startswith("alcore")}
+    assert packages["alcore-uq"] == ["0.1.0", "ok", "query: uq"]
+    assert packages["alcore-moons"] == ["0.1.0", "ok", "data: moons; learner: mlp"]
+    assert packages["alcore"][2].startswith("queue: fifo")
     assert command("plugins", "list")[0] == out
     assert command("plugins", "check")[0] == out
 

@@ -14,5 +14,5 @@ def test_commands_that_it_suggests_work_wherever_the_run_lies(command, root: str
     out, _ = command("show", "one", "--root", root)
     suggested = re.findall(r"alcore ((?:show|export) [^,\n]*)", out.splitlines()[-1])
     assert len(suggested) == 2
-    for one in suggested:
-        command(*shlex.split(one))
+    for arguments in suggested:
+        command(*shlex.split(arguments))
