@@ -32,20 +32,20 @@ def resolved(registry, chosen):
 
 
 def test_settings_and_parts_reach_the_driver(resolved, tmp_path):
-    found = resolved(
+    experiment = resolved(
         f"driver.root_log_dir={tmp_path}", "driver.batch_size=3", "driver.dtype=float64", "driver.seed=4",
         "driver.budget=2", "driver.queue=lifo", "query.uq.count=5", "training.max_training_epochs=6",
         "training.optimizer.lr=0.5", "training.scheduler.cls=StepLR", "training.scheduler.step_size=2",
         "training.sampler=balanced", "training.class_weights=[1, 2.5]", "learner.mlp.width=7",
     )  # fmt: skip
-    driver = build(found, run_id="mine")
+    driver = build(experiment, run_id="mine")
     assert driver.log_dir == tmp_path / "mine"
     assert not driver.log_dir.exists(), "building touches no disk"
     assert (driver.config.batch_size, driver.config.seed, driver.config.budget) == (3, 4, 2)
     assert driver.dtype == torch.float64
     assert driver.query_strategies[0].given["count"] == 5
     assert driver.learner[0].out_features == 7
-    assert driver.train_datapool is found.data.train
+    assert driver.train_datapool is experiment.data.train
     training = driver.training_config
     assert (training.max_training_epochs, training.sampler, training.class_weights) == (6, "balanced", [1.0, 2.5])
     assert training.optimizer_config.optimizer_kwargs == {"lr": 0.5}
@@ -53,8 +53,8 @@ def test_settings_and_parts_reach_the_driver(resolved, tmp_path):
 
 
 def test_description_of_the_driver_is_the_complete_experiment(resolved):
-    found = resolved("driver.threads=2")
-    assert build(found).description == to_toml(found)
+    experiment = resolved("driver.threads=2")
+    assert build(experiment).description == to_toml(experiment)
 
 
 def test_data_that_says_nothing_of_itself_is_named_where_a_part_is_made_for_it(registry, resolved):
@@ -166,8 +166,8 @@ def test_file_keeps_quotes_and_newlines_of_values(registry, read, resolved):
 
 def test_random_weights_are_not_let_choose_the_first_samples(resolved, tmp_path):
     unlabeled = Data(TensorPool(torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])))
-    found = dataclasses.replace(resolved(), data=unlabeled)
+    experiment = dataclasses.replace(resolved(), data=unlabeled)
     with pytest.raises(UsageError, match=r"no labeled item.*NAME\.initial=.*--start random.*--weights FILE"):
-        build(found)
+        build(experiment)
     for setting in (f"driver.weights={tmp_path / 'w.safetensors'}", "driver.skip_training=true"):
         assert not len(build(dataclasses.replace(resolved(setting), data=unlabeled)).train_datapool)

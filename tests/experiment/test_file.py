@@ -12,8 +12,8 @@ from alcore.experiment import STANDARD_PARTS, Experiment
 
 
 def test_empty_experiment_completes_to_standard_parts(chosen):
-    found = {kind: [part.use for part in parts] for kind, parts in chosen().parts.items()}
-    assert found == STANDARD_PARTS
+    uses = {kind: [part.use for part in parts] for kind, parts in chosen().parts.items()}
+    assert uses == STANDARD_PARTS
 
 
 def test_chosen_name_keeps_its_parameters_in_the_file(read, chosen):
