@@ -32,8 +32,8 @@ def measured(
         warn_once=lambda message, *values: warned.append(message % values if values else message),
         ordered_batches=lambda pool: BatchLoader(pool, 4, device=torch.device("cpu"), dtype=torch.float32),
     )
-    found = evaluate(driver, on)  # type: ignore[arg-type]
-    return found, warned
+    evaluation = evaluate(driver, on)  # type: ignore[arg-type]
+    return evaluation, warned
 
 
 def pool(n: int) -> TensorPool:

@@ -199,15 +199,15 @@ def test_a_pool_of_its_own_to_choose_from(build: Build, toys: Any, plain_pool: b
     choice = toys.pool(30, labeled=0)
     train = TensorPool(choice.inputs(torch.arange(12)), torch.arange(12) % 2, labeled=range(5))
     if plain_pool:  # without ids, inputs or batch: its items are taken as they come
-        known = train
-        train = [known[place] for place in range(5)]
+        labeled_pool = train
+        train = [labeled_pool[place] for place in range(5)]
     net = Net()
     driver = build(train_datapool=train, unlabeled_datapool=choice, learner=net)
-    labeled, found = labeled_features(driver), extract_features(driver)
-    assert len(found.ids) == 30
+    labeled, candidates = labeled_features(driver), extract_features(driver)
+    assert len(candidates.ids) == 30
     assert labeled.ids.tolist() == [-1] * 5
     assert torch.equal(labeled.targets, torch.arange(5) % 2)
-    torch.testing.assert_close(labeled.features, found.features[:5])
+    torch.testing.assert_close(labeled.features, candidates.features[:5])
     torch.testing.assert_close(labeled_features(driver).features, labeled.features)
 
 
@@ -243,11 +243,11 @@ class Items:
 def test_augmentation_is_left_out_where_the_pool_allows_and_draws_from_no_generator(
     build: Build, toys: Any, bare: bool
 ) -> None:
-    known = toys.pool()
-    pool = Augmenting(known.inputs(torch.arange(40)), torch.arange(40) % 2, labeled=range(8))
-    driver = build(train_datapool=Items(pool) if bare else pool, unlabeled_datapool=known, learner=Net())
+    choice = toys.pool()
+    pool = Augmenting(choice.inputs(torch.arange(40)), torch.arange(40) % 2, labeled=range(8))
+    driver = build(train_datapool=Items(pool) if bare else pool, unlabeled_datapool=choice, learner=Net())
     before = torch.get_rng_state()
     labeled = labeled_features(driver, "inputs")
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(labeled.features, known.inputs(torch.arange(8))) == (not bare)
+    assert torch.equal(labeled.features, choice.inputs(torch.arange(8))) == (not bare)
     assert torch.equal(labeled.targets, torch.arange(8) % 2)

@@ -17,10 +17,10 @@ def drawn(count, seed, side=0.0):
 def test_probability_is_the_share_near_by():
     feasible, infeasible, new = drawn(12, 0, -1), drawn(9, 1, 1), drawn(5, 2)
     model = FeasibilityModel(feasible, infeasible)
-    known = torch.cat([feasible, infeasible]).double()
-    scale = known.std(dim=0, correction=0)
+    points = torch.cat([feasible, infeasible]).double()
+    scale = points.std(dim=0, correction=0)
     for row, found in zip(new, model.probability(new), strict=True):
-        near = [math.exp(-float(((row - other) / scale).square().sum()) / (2 * model.width**2)) for other in known]
+        near = [math.exp(-float(((row - other) / scale).square().sum()) / (2 * model.width**2)) for other in points]
         expected = (sum(near[:12]) + 0.5 * 12 / 21) / (sum(near) + 0.5)
         assert float(found) == pytest.approx(expected, rel=1e-6)
 
@@ -28,8 +28,8 @@ def test_probability_is_the_share_near_by():
 def test_the_width_has_the_highest_leave_one_out_likelihood():
     feasible, infeasible = drawn(10, 0, -1), drawn(10, 1, 1)
     model = FeasibilityModel(feasible, infeasible)
-    known = torch.cat([feasible, infeasible]).double()
-    rows = (known - known.mean(0)) / known.std(dim=0, correction=0)
+    points = torch.cat([feasible, infeasible]).double()
+    rows = (points - points.mean(0)) / points.std(dim=0, correction=0)
 
     def likelihood(width):
         total = 0.0
@@ -78,6 +78,6 @@ def test_weights_lower_scores_of_either_sign():
 def test_of_inputs_that_are_no_numbers_nothing_is_known():
     model = FeasibilityModel(drawn(25, 0, -1), drawn(25, 1, 1))
     new = torch.tensor([[math.nan, 7.0], [math.inf, 7.0], [6.0, 7.0]])
-    found = model.probability(new)
-    assert found[:2].tolist() == [0.55, 0.55]
-    assert float(found[2]) == pytest.approx(float(model.probability(new[2:])[0])) != 0.55
+    probabilities = model.probability(new)
+    assert probabilities[:2].tolist() == [0.55, 0.55]
+    assert float(probabilities[2]) == pytest.approx(float(model.probability(new[2:])[0])) != 0.55

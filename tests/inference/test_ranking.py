@@ -28,10 +28,10 @@ def test_the_best_of_a_stream_against_a_full_sort(
         pairs += list(zip(part, ids.tolist(), strict=True))
         assert sum(map(len, best._scores)) < max(2 * k, 1)  # O(k) is kept between chunks
     expected = sorted(pairs, key=lambda pair: (-pair[0], pair[1]))[:k]
-    found = best.result()
-    assert found.ids.tolist() == [one for _, one in expected]
-    assert found.scores.tolist() == [score for score, _ in expected]
-    assert found.ids.dtype == torch.int64
+    result = best.result()
+    assert result.ids.tolist() == [one for _, one in expected]
+    assert result.scores.tolist() == [score for score, _ in expected]
+    assert result.ids.dtype == torch.int64
 
 
 def test_of_equal_scores_the_lowest_ids_are_kept() -> None:
@@ -60,9 +60,9 @@ def test_processes_find_together_what_one_finds(scores: list[int], k: int, proce
         values = torch.tensor(scores, dtype=torch.float32)[ids]
         whole.add(ids, values)
         shares[int(ids[0]) // 3 % processes].add(ids, values)
-    found = merge([share.result() for share in shares], k)
-    assert found.ids.tolist() == whole.result().ids.tolist()
-    assert found.scores.tolist() == whole.result().scores.tolist()
+    merged = merge([share.result() for share in shares], k)
+    assert merged.ids.tolist() == whole.result().ids.tolist()
+    assert merged.scores.tolist() == whole.result().scores.tolist()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.uint8])

@@ -48,8 +48,8 @@ def test_large_rows_make_small_chunks(row: int, rows: int) -> None:
 @pytest.mark.parametrize(("samples", "rows"), [(1, 16), (2, 8), (3, 4), (100, 4)])
 def test_samples_of_a_posterior_make_smaller_chunks(samples: int, rows: int) -> None:
     driver = Recorder(18, posterior=samples)
-    found = torch.cat([ids for ids, _ in chunks(driver, samples=samples)])  # type: ignore[arg-type]
-    assert found.tolist() == list(range(18))
+    chunk_ids = torch.cat([ids for ids, _ in chunks(driver, samples=samples)])  # type: ignore[arg-type]
+    assert chunk_ids.tolist() == list(range(18))
     assert set(driver.shapes) == {rows}
 
 
@@ -57,8 +57,8 @@ def test_samples_of_a_posterior_make_smaller_chunks(samples: int, rows: int) -> 
 def test_passes_over_listed_samples_have_one_size_however_many_are_listed(n: int) -> None:
     driver = Recorder(2**17)
     ids = torch.arange(n) * 7
-    found = torch.cat([some for some, _ in chunks(driver, ids=ids)])  # type: ignore[arg-type]
-    assert torch.equal(found, ids)
+    chunk_ids = torch.cat([some for some, _ in chunks(driver, ids=ids)])  # type: ignore[arg-type]
+    assert torch.equal(chunk_ids, ids)
     assert set(driver.shapes) == {1024}
     assert sum(driver.shapes) < n + 1024
 
@@ -85,10 +85,10 @@ def test_nested_inputs_and_outputs() -> None:
     driver.choice_pool = SimpleNamespace(  # type: ignore[assignment]
         inputs=lambda ids: {"x": pool.inputs(ids), "more": (ids, [pool.inputs(ids).repeat(1, 3)])}
     )
-    found = list(chunks(driver, lambda x: {"a": x["x"], "b": (x["more"][0], x["more"][1][0])}))  # type: ignore[arg-type]
-    assert [len(out["a"]) for _, out in found] == [16, 3]
-    assert torch.cat([out["b"][0] for _, out in found]).tolist() == list(range(19))
-    assert [out["b"][1].shape for _, out in found] == [(16, 3), (3, 3)]
+    parts = list(chunks(driver, lambda x: {"a": x["x"], "b": (x["more"][0], x["more"][1][0])}))  # type: ignore[arg-type]
+    assert [len(out["a"]) for _, out in parts] == [16, 3]
+    assert torch.cat([out["b"][0] for _, out in parts]).tolist() == list(range(19))
+    assert [out["b"][1].shape for _, out in parts] == [(16, 3), (3, 3)]
 
 
 @pytest.mark.parametrize("shape", [(5, 1), (4, 2, 3), (2, 3, 4), ()])

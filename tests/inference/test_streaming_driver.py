@@ -57,10 +57,10 @@ def test_the_learner_is_in_eval_mode_without_gradients_and_gets_its_modes_back(b
 def test_inference_fn_has_the_say(build: Callable[..., Any], toys: Any) -> None:
     pool = toys.pool()
     driver = build(train_datapool=pool, inference_fn=lambda learner, inputs: inputs[:, :1] * -1)
-    found = top_k(driver, lambda outputs: outputs[:, 0], 3)
+    best = top_k(driver, lambda outputs: outputs[:, 0], 3)
     candidates = pool.unlabeled_indices()
     expected = candidates[pool.inputs(candidates)[:, 0].argsort()[:3]]
-    assert torch.equal(found.ids, expected)
+    assert torch.equal(best.ids, expected)
 
 
 def test_an_interruption_ends_a_pass(build: Callable[..., Any]) -> None:
@@ -110,8 +110,8 @@ def test_a_bar_has_the_samples_that_a_step_chooses_from(bars: Terminal, build: C
     pool = toys.pool(50, labeled=0)
     pool.step_range = lambda _step: (10, 42)
     driver = build(train_datapool=pool)
-    found = torch.cat([ids for ids, _ in chunks(driver)])
-    assert found.tolist() == list(range(10, 42))
+    chunk_ids = torch.cat([ids for ids, _ in chunks(driver)])
+    assert chunk_ids.tolist() == list(range(10, 42))
     assert "scoring:  50%" in bars.getvalue()
     assert "/32.0 [" in bars.getvalue()
 
@@ -120,9 +120,9 @@ def test_a_bar_has_the_samples_that_a_step_chooses_from(bars: Terminal, build: C
 def test_a_pool_that_does_not_tell_its_size_has_a_bar_of_its_candidates(
     bars: Terminal, build: Callable[..., Any], toys: Any
 ) -> None:
-    known = toys.pool(50, labeled=3)
+    tensor_pool = toys.pool(50, labeled=3)
     pool = SimpleNamespace(
-        inputs=known.inputs, unlabeled_indices=lambda: known.unlabeled_indices(), digest=known.digest
+        inputs=tensor_pool.inputs, unlabeled_indices=lambda: tensor_pool.unlabeled_indices(), digest=tensor_pool.digest
     )
     list(chunks(build(unlabeled_datapool=pool)))
     assert "/47.0 [" in bars.getvalue()
@@ -177,10 +177,10 @@ before = anonymous()
 peak = [before]
 threading.Thread(target=watch, daemon=True).start()
 pool = TensorPool(np.memmap(sys.argv[1], np.float32, "r", shape=(int(sys.argv[2]), 64)))
-known = Candidates(pool)
+candidates = Candidates(pool)
 driver = SimpleNamespace(
     ranks=Ranks(), feasibility=SimpleNamespace(weights=lambda ids: None, kept=lambda ids: ids),
-    choice_pool=pool, candidates=lambda size=2**16: known.chunks(size), learner=learner,
+    choice_pool=pool, candidates=lambda size=2**16: candidates.chunks(size), learner=learner,
     infer=torch.no_grad()(learner), batch_size=1, costs=lambda samples: None,
 )
 best = streaming.top_k(driver, lambda outputs: outputs.flatten(), 100)

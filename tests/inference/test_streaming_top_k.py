@@ -29,9 +29,9 @@ def test_scores_are_one_number_a_sample(scores: Any) -> None:
 @pytest.mark.parametrize("k", [0, 1, 5, 60])
 def test_top_k_of_a_pool(k: int) -> None:
     driver = Recorder(50, labeled=(49,))
-    found = top_k(driver, lambda outputs: (outputs[:, 0] % 5).float(), k)  # type: ignore[arg-type]
+    best = top_k(driver, lambda outputs: (outputs[:, 0] % 5).float(), k)  # type: ignore[arg-type]
     expected = sorted(range(49), key=lambda one: (-(one % 5), one))[:k]
-    assert found.ids.tolist() == expected
+    assert best.ids.tolist() == expected
     assert bool(driver.shapes) == (k > 0)
 
 
@@ -119,10 +119,10 @@ def test_estimates_change_nothing(scores: list[int], k: int, error: float, dtype
     def estimate(outputs: torch.Tensor) -> tuple[torch.Tensor, float]:
         return rough[outputs[:, 0].long()], said
 
-    found = top_k(Recorder(len(scores)), lambda out: exact[out[:, 0].long()], k, None, estimate)  # type: ignore[arg-type]
+    best = top_k(Recorder(len(scores)), lambda out: exact[out[:, 0].long()], k, None, estimate)  # type: ignore[arg-type]
     expected = sorted(range(len(scores)), key=lambda one: (-exact[one].item(), one))[:k]
-    assert found.ids.tolist() == expected
-    assert found.scores.tolist() == exact[expected].tolist()
+    assert best.ids.tolist() == expected
+    assert best.scores.tolist() == exact[expected].tolist()
 
 
 def test_samples_that_an_estimate_rules_out_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:

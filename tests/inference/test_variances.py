@@ -78,9 +78,9 @@ def test_covariance_is_asked_for_in_parts(monkeypatch):
     driver = driver_of(learner, inputs)
     monkeypatch.setattr("alcore.inference.variances._ROWS", 4)
     a, b = torch.arange(3, 17), torch.tensor([20, 4])
-    found = posterior_covariance(driver, a, b)
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found[0], (inputs[a] @ inputs[b].T).double())
+    covariance = posterior_covariance(driver, a, b)
+    assert covariance.dtype == torch.float64
+    torch.testing.assert_close(covariance[0], (inputs[a] @ inputs[b].T).double())
     torch.testing.assert_close(posterior_covariance(driver, a)[0], inputs[a].square().sum(dim=1).double())
     assert has_covariance(learner)
     assert not has_covariance(Net())
