@@ -67,9 +67,9 @@ GOOD = [
 
 @pytest.mark.parametrize(("hint", "value", "expected"), GOOD, ids=lambda value: str(value))
 def test_valid_value_arrives_with_the_type_of_its_hint(hint, value, expected):
-    found = check(hint, value)
-    assert found == expected
-    assert type(found) is type(expected)
+    argument = check(hint, value)
+    assert argument == expected
+    assert type(argument) is type(expected)
 
 
 BAD = [
@@ -113,9 +113,9 @@ def test_scalar_fits_its_own_hint_only(data, hint, kind):
     value = data.draw(SCALARS[kind])
     whole = kind is float and hint is int and float(value).is_integer()  # 3.0 may count as 3
     if hint is kind or (hint is float and kind is int):
-        found = check(hint, value)
-        assert found == hint(value)
-        assert type(found) is hint
+        argument = check(hint, value)
+        assert argument == hint(value)
+        assert type(argument) is hint
     elif not whole:
         with pytest.raises(ValueError, match="must be"):
             check(hint, value)
@@ -124,9 +124,9 @@ def test_scalar_fits_its_own_hint_only(data, hint, kind):
 @given(st.text())
 def test_raw_text_reaches_a_text_parameter(text):
     """Quoted TOML is unquoted; everything else arrives as it was typed."""
-    found = check(str, RawValue(text))
+    argument = check(str, RawValue(text))
     parsed = RawValue(text).parsed()
-    assert found == (parsed if isinstance(parsed, str) else text)
+    assert argument == (parsed if isinstance(parsed, str) else text)
 
 
 @given(st.one_of(st.integers(-(2**62), 2**62), st.booleans(), st.floats(allow_nan=False, allow_infinity=False)))
@@ -165,9 +165,9 @@ def test_raw_number_is_read_as_toml(value):
     ids=lambda value: str(value),
 )
 def test_raw_value_is_toml_or_else_plain_text(hint, typed, expected):
-    found = check(hint, RawValue(typed))
-    assert found == expected
-    assert type(found) is type(expected)
+    argument = check(hint, RawValue(typed))
+    assert argument == expected
+    assert type(argument) is type(expected)
 
 
 def test_undecodable_text_is_refused():
@@ -278,9 +278,9 @@ def test_factory_of_any_kind_has_parameters(factory):
 
 
 def test_partial_has_its_fixed_value_as_default():
-    found = {parameter.name: parameter for parameter in parameters_of(functools.partial(strategy, share=0.25))[0]}
-    assert not found["share"].required
-    assert found["share"].default == 0.25
+    parameters = {parameter.name: parameter for parameter in parameters_of(functools.partial(strategy, share=0.25))[0]}
+    assert not parameters["share"].required
+    assert parameters["share"].default == 0.25
 
 
 class Documented:
@@ -313,14 +313,14 @@ def test_factory_is_described_from_signature_and_docstring():
     described = describe_factory(Documented)
     assert described["summary"] == "Ask for samples, in two lines."
     assert described["other_parameters"] is True
-    found = {parameter["name"]: parameter for parameter in described["parameters"]}
-    assert list(found) == ["count", "low", "high", "device", "path", "ends", "call"]
-    assert found["count"] == {"name": "count", "type": "int", "required": True, "default": None, "doc": "How many."}
-    assert found["low"]["doc"] == found["high"]["doc"] == "The two ends of the range."
-    assert (found["high"]["default"], found["high"]["required"]) == (1.0, False)
-    assert found["device"]["type"] == "torch.device | None"
-    assert found["path"]["default"] == "a/b"
-    assert found["ends"] == {
+    by_name = {parameter["name"]: parameter for parameter in described["parameters"]}
+    assert list(by_name) == ["count", "low", "high", "device", "path", "ends", "call"]
+    assert by_name["count"] == {"name": "count", "type": "int", "required": True, "default": None, "doc": "How many."}
+    assert by_name["low"]["doc"] == by_name["high"]["doc"] == "The two ends of the range."
+    assert (by_name["high"]["default"], by_name["high"]["required"]) == (1.0, False)
+    assert by_name["device"]["type"] == "torch.device | None"
+    assert by_name["path"]["default"] == "a/b"
+    assert by_name["ends"] == {
         "name": "ends", "type": "tuple[int, ...]", "required": False, "default": [1, 2], "doc": "",
     }  # fmt: skip
 
