@@ -100,9 +100,9 @@ def test_object_that_can_be_moved_is_moved_in_any_place(kind: type[Graph], place
 
 
 def test_container_that_moves_itself_is_not_taken_apart() -> None:
-    found = to_device(GraphMapping(x=torch.ones(2)), META, torch.float32)
-    assert type(found) is GraphMapping
-    assert found["x"].is_meta
+    mapping = to_device(GraphMapping(x=torch.ones(2)), META, torch.float32)
+    assert type(mapping) is GraphMapping
+    assert mapping["x"].is_meta
     packed = torch.nn.utils.rnn.pack_sequence([torch.ones(3), torch.ones(2)])
     moved = to_device(packed, META, torch.float32)
     assert moved.data.is_meta
@@ -130,7 +130,7 @@ def test_tensors_of_lists_tensors_in_their_order() -> None:
 def test_leaves_of_several_batches_are_mapped_in_their_places() -> None:
     one = {"a": (torch.zeros(2), [1, "x"]), "b": Batch(torch.ones(1), 2)}
     other = {"a": (torch.ones(3), [10, "y"]), "b": Batch(torch.ones(4), 20)}
-    found = map_leaves(lambda here, there: (type(here), there if isinstance(there, int) else len(there)), one, other)
-    assert found == {"a": ((torch.Tensor, 3), [(int, 10), (str, 1)]), "b": Batch((torch.Tensor, 4), (int, 20))}
-    assert type(found["b"]) is Batch
+    batch = map_leaves(lambda here, there: (type(here), there if isinstance(there, int) else len(there)), one, other)
+    assert batch == {"a": ((torch.Tensor, 3), [(int, 10), (str, 1)]), "b": Batch((torch.Tensor, 4), (int, 20))}
+    assert type(batch["b"]) is Batch
     assert [len(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves_of(one)] == [2, 1, "x", 1, 2]

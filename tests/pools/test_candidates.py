@@ -59,58 +59,58 @@ def test_chunks_against_a_brute_force_set(
     before = candidates._WINDOW, candidates._WORTH_LISTING
     candidates._WINDOW, candidates._WORTH_LISTING = window, worth
     try:
-        found = Candidates(Windows(unlabeled, n) if total else Listing(unlabeled))
-        found.mask(taken[::2])
-        list(found.chunks(size))
-        found.mask(taken[1::2])
-        chunks = list(found.chunks(size))
+        remaining = Candidates(Windows(unlabeled, n) if total else Listing(unlabeled))
+        remaining.mask(taken[::2])
+        list(remaining.chunks(size))
+        remaining.mask(taken[1::2])
+        chunks = list(remaining.chunks(size))
         left = sorted(set(unlabeled) - set(taken))
         assert [sample for chunk in chunks for sample in chunk.tolist()] == left
         assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
         assert all(0 < len(chunk) <= size and chunk.dtype == torch.int64 for chunk in chunks)
-        assert found.any() == bool(left)
+        assert remaining.any() == bool(left)
         for sample in range(-2, n + 3):
-            assert (sample in found) == (sample in left)
-        assert found.among([*range(-2, n + 3), *far]) == set(left)
-        assert found.among(sample for sample in range(0, n, 3)) == set(range(0, n, 3)) & set(left)
+            assert (sample in remaining) == (sample in left)
+        assert remaining.among([*range(-2, n + 3), *far]) == set(left)
+        assert remaining.among(sample for sample in range(0, n, 3)) == set(range(0, n, 3)) & set(left)
     finally:
         candidates._WINDOW, candidates._WORTH_LISTING = before
 
 
 @given(st.sets(st.integers(0, 2**40), max_size=10), st.sets(st.integers(0, 2**40), max_size=5))
 def test_ids_need_not_be_dense(ids: set[int], taken: set[int]) -> None:
-    found = Candidates(Listing(sorted(ids)))
-    found.mask(taken)
-    found.mask(list(ids)[:2])
+    remaining = Candidates(Listing(sorted(ids)))
+    remaining.mask(taken)
+    remaining.mask(list(ids)[:2])
     left = sorted(ids - taken - set(list(ids)[:2]))
-    assert [sample for chunk in found.chunks(3) for sample in chunk.tolist()] == left
+    assert [sample for chunk in remaining.chunks(3) for sample in chunk.tolist()] == left
 
 
 def test_a_tensor_pool_and_its_labels() -> None:
     pool = TensorPool(torch.zeros(8, 1), torch.zeros(8), labeled=[0, 5])
-    found = Candidates(pool)
-    found.mask([3])
+    remaining = Candidates(pool)
+    remaining.mask([3])
     pool.append(7)
-    assert torch.cat(list(found.chunks(2))).tolist() == [1, 2, 4, 6]
-    assert 7 not in found
-    assert 6 in found
+    assert torch.cat(list(remaining.chunks(2))).tolist() == [1, 2, 4, 6]
+    assert 7 not in remaining
+    assert 6 in remaining
 
 
 def test_a_large_pool_is_looked_at_window_by_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "_WINDOW", 10)
     pool = Windows(list(range(95)), 95)
-    found = Candidates(pool)
-    next(found.chunks(4))
+    remaining = Candidates(pool)
+    next(remaining.chunks(4))
     assert pool.asked == [(0, 10)]
     pool.asked.clear()
-    list(found.chunks(4))
+    list(remaining.chunks(4))
     assert pool.asked == [(start, min(start + 10, 95)) for start in range(0, 95, 10)]
     pool.asked.clear()
-    assert 50 in found
-    assert 95 not in found
+    assert 50 in remaining
+    assert 95 not in remaining
     assert pool.asked == [(50, 51)]
     pool.asked.clear()
-    assert found.any()
+    assert remaining.any()
     assert pool.asked == [(0, 10)]
 
 
@@ -125,13 +125,13 @@ class Parts(Windows):
 def test_a_step_chooses_from_the_ids_that_the_pool_offers_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "_WINDOW", 4)
     pool = Parts([*range(0, 10**9, 10**8), *range(20, 27)], 10**9)
-    found = Candidates(pool)
-    found.mask([21, 10**8])
-    assert torch.cat(list(found.chunks(3, 2))).tolist() == [20, 22, 23, 24, 25, 26]
+    remaining = Candidates(pool)
+    remaining.mask([21, 10**8])
+    assert torch.cat(list(remaining.chunks(3, 2))).tolist() == [20, 22, 23, 24, 25, 26]
     assert pool.asked == [(20, 24), (24, 28), (28, 30)]
-    assert list(found.chunks(3, 1)) == []
-    assert 2 * 10**8 in found, "any other may be asked for by its id"
-    assert found.any()
+    assert list(remaining.chunks(3, 1)) == []
+    assert 2 * 10**8 in remaining, "any other may be asked for by its id"
+    assert remaining.any()
     assert candidates.offers_parts(pool)
     assert not candidates.offers_parts(Windows([1], 2))
 
@@ -150,12 +150,12 @@ def test_ids_that_no_sample_can_have(pool: Any, sample: int) -> None:
 
 
 def test_a_pool_that_cannot_be_chosen_from_only_remembers() -> None:
-    found = Candidates([])
-    assert not found.known
+    remaining = Candidates([])
+    assert not remaining.known
     assert Candidates(Listing([])).known
-    assert 5 in found
-    found.mask([5])
-    assert 5 not in found
-    assert 6 in found
+    assert 5 in remaining
+    remaining.mask([5])
+    assert 5 not in remaining
+    assert 6 in remaining
     with pytest.raises(UsageError, match=r"list can't be chosen from.*unlabeled_indices\(\).*inputs\(ids\)"):
-        next(found.chunks(4))
+        next(remaining.chunks(4))

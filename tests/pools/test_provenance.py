@@ -27,12 +27,12 @@ class Shows:
 
 def test_values_are_read_in_one_call_and_numbers_are_those_of_python() -> None:
     pool = Shows(T=np.array([1.5, 2.5, 3.5]), n=torch.tensor([1, 2, 3]), name=["a", "b", None], row=np.eye(3))
-    found = named_values(pool, [2, 0])
+    values = named_values(pool, [2, 0])
     assert pool.calls == 1
-    assert list(found) == [2, 0]
-    assert {name: value for name, value in found[2].items() if name != "row"} == {"T": 3.5, "n": 3, "name": None}
-    assert (type(found[2]["T"]), type(found[2]["n"])) == (float, int)
-    assert found[2]["row"].tolist() == [0, 0, 1]
+    assert list(values) == [2, 0]
+    assert {name: value for name, value in values[2].items() if name != "row"} == {"T": 3.5, "n": 3, "name": None}
+    assert (type(values[2]["T"]), type(values[2]["n"])) == (float, int)
+    assert values[2]["row"].tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize("pool", [None, TensorPool(torch.zeros(3, 2), torch.zeros(3)), Shows()])
@@ -54,9 +54,9 @@ def test_inputs_are_read_in_one_call_in_their_nesting(kind: str) -> None:
     pool = TensorPool(x, torch.zeros(4))
     calls = []
     pool.inputs = lambda ids: calls.append(ids.tolist()) or inputs  # type: ignore[method-assign,func-returns-value]
-    found = inputs_by_sample(pool, [3, 1, 2, 0])
+    by_sample = inputs_by_sample(pool, [3, 1, 2, 0])
     assert calls == [[3, 1, 2, 0]]
-    first = found[3]
+    first = by_sample[3]
     match kind:
         case "tensor":
             assert first.tolist() == [0.0, 1.0]

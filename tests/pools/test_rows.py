@@ -85,10 +85,10 @@ def test_rows_are_those_of_the_array_and_may_be_written_to(form: str, tmp_path: 
     for asked in ASKED:
         ids = torch.tensor(asked, dtype=torch.int64).clamp(max=len(array) - 1)
         for _ in range(2):
-            found = Rows(array).take(ids)
-            assert found.is_contiguous()
-            assert torch.equal(found, torch.from_numpy(expected[ids.numpy()]))
-            found += 1  # seen neither in the array, nor in the file, nor by who asks next
+            tensor = Rows(array).take(ids)
+            assert tensor.is_contiguous()
+            assert torch.equal(tensor, torch.from_numpy(expected[ids.numpy()]))
+            tensor += 1  # seen neither in the array, nor in the file, nor by who asks next
     assert array.tolist() == expected.tolist()
     assert contents == {path: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -160,8 +160,8 @@ def test_memory_is_that_of_the_rows_asked_for_even_if_they_are_written_to(tmp_pa
 )
 def test_consecutive_against_ranges(ids: list[int]) -> None:
     ranges = [range(first, last + 1) for first in range(10) for last in range(first, 10)]
-    found = consecutive(torch.tensor(ids, dtype=torch.int64), 10)
-    assert found == next((slice(numbers.start, numbers.stop) for numbers in ranges if [*numbers] == ids), None)
+    span = consecutive(torch.tensor(ids, dtype=torch.int64), 10)
+    assert span == next((slice(numbers.start, numbers.stop) for numbers in ranges if [*numbers] == ids), None)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2)])

@@ -58,9 +58,9 @@ def test_rows_come_in_training_order(form: Form) -> None:
 def test_inputs_are_copies_of_any_rows(form: Form) -> None:
     rows = form(INPUTS.clone())
     pool = TensorPool(rows, form(TARGETS))
-    found = pool.inputs(torch.tensor([9, 0]))
-    assert torch.equal(found, INPUTS[[9, 0]])
-    found.zero_()
+    copies = pool.inputs(torch.tensor([9, 0]))
+    assert torch.equal(copies, INPUTS[[9, 0]])
+    copies.zero_()
     assert np.asarray(rows).tolist() == INPUTS.tolist()
     assert pool.inputs(torch.empty(0, dtype=torch.int64)).shape == (0, 2)
 
@@ -108,9 +108,9 @@ class Watched(np.memmap[Any, Any]):
     read = 0
 
     def __getitem__(self, key: Any) -> Any:
-        found = super().__getitem__(key)
-        type(self).read += len(np.atleast_1d(found)) if self.ndim == 2 else 0
-        return found
+        rows = super().__getitem__(key)
+        type(self).read += len(np.atleast_1d(rows)) if self.ndim == 2 else 0
+        return rows
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("the whole array was loaded")
@@ -313,16 +313,16 @@ def test_any_order_of_appends_gives_what_plain_lists_give(has_targets: bool, dat
     assert pool.labeled_ids.tolist() == plain.order
     assert pool.unlabeled_indices().tolist() == sorted(set(range(10)) - set(plain.order))
     positions = data.draw(st.lists(st.integers(0, len(plain.order) - 1), max_size=6))
-    rows, known = pool.batch(torch.tensor(positions, dtype=torch.int64))
+    rows, answers = pool.batch(torch.tensor(positions, dtype=torch.int64))
     assert rows.tolist() == [plain.inputs[plain.order[place]] for place in positions]
-    assert known.tolist() == [plain.targets[plain.order[place]] for place in positions]
+    assert answers.tolist() == [plain.targets[plain.order[place]] for place in positions]
     for place, sample in enumerate(plain.order):
-        for one in (pool[place], pool.answer(sample)):
-            assert (one[0].tolist(), one[1].item()) == (plain.inputs[sample], plain.targets[sample])
+        for pair in (pool[place], pool.answer(sample)):
+            assert (pair[0].tolist(), pair[1].item()) == (plain.inputs[sample], plain.targets[sample])
     ids = data.draw(st.lists(st.integers(0, pool.total - 1), max_size=6))
-    found = pool.inputs(torch.tensor(ids, dtype=torch.int64))
-    assert found.tolist() == [plain.inputs[sample] for sample in ids]
-    found.zero_()  # a copy
+    copies = pool.inputs(torch.tensor(ids, dtype=torch.int64))
+    assert copies.tolist() == [plain.inputs[sample] for sample in ids]
+    copies.zero_()  # a copy
     assert pool.inputs(torch.arange(pool.total)).tolist() == plain.inputs
 
 
@@ -519,9 +519,9 @@ def test_any_integer_is_an_id(number: int) -> None:
     "item", [np.int8(5), np.uint64(5), np.array(5), torch.tensor(5), torch.tensor(5, dtype=torch.uint8)]
 )
 def test_integers_of_other_libraries_are_ids(item: Any) -> None:
-    found = as_sample_id(item)
-    assert found == 5
-    assert type(found) is int
+    sample = as_sample_id(item)
+    assert sample == 5
+    assert type(sample) is int
 
 
 @pytest.mark.parametrize(

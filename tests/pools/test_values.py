@@ -23,8 +23,8 @@ NAMED = DataInfo("classification", 2, names=("ham", "spam"))
     ],
 )  # fmt: skip
 def test_code_of_a_class(value: Any, info: DataInfo | None, code: Any) -> None:
-    found = class_code(value, info)
-    assert (found, type(found)) == (code, type(code))
+    result = class_code(value, info)
+    assert (result, type(result)) == (code, type(code))
 
 
 @pytest.mark.parametrize("value", [0, 1, True, np.int8(1), torch.tensor([0, 1, 1]), [[0], [1]]])
