@@ -440,8 +440,8 @@ def test_reading_imports_neither_torch_nor_numpy() -> None:
         'import sys, alcore.store.reading as r; r.facts.loads(\'{"$tuple": [1, {"$float": "nan"}]}\');'
         "print([m for m in ('torch', 'numpy') if m in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    assert found.strip() == "[]"
+    out = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert out.strip() == "[]"
 
 
 @pytest.mark.parametrize(
