@@ -55,8 +55,8 @@ def protocols_sections() -> str:
     """Return the sections of the page of protocols."""
     (source,) = [source_file for source_file in core() if source_file.module == "alcore.protocols"]
     classes = [node for node in source.tree.body if isinstance(node, ast.ClassDef)]
-    found = [class_ for class_ in classes if any(ast.unparse(base).startswith("Protocol") for base in class_.bases)]
-    return "".join(protocol_section(node) for node in found)
+    protocols = [class_ for class_ in classes if any(ast.unparse(base).startswith("Protocol") for base in class_.bases)]
+    return "".join(protocol_section(node) for node in protocols)
 
 
 def protocol_section(protocol: ast.ClassDef) -> str:

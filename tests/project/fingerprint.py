@@ -278,10 +278,10 @@ def digest(content: Any) -> str:
 def digests(run: Path) -> dict[str, str]:
     """Return the digest of each table of a run, and of the tensors of its checkpoints."""
     with contextlib.closing(sqlite3.connect(f"{run.resolve().as_uri()}/run.db?mode=ro", uri=True)) as connection:
-        found = {table: digest(connection.execute(query).fetchall()) for table, query in TABLES.items()}
+        by_table = {table: digest(connection.execute(query).fetchall()) for table, query in TABLES.items()}
         files = [file for (file,) in connection.execute("SELECT file FROM checkpoints ORDER BY file")]
-    found["checkpoints"] = digest([tensors_of(run / "ckpt" / file) for file in files])
-    return found
+    by_table["checkpoints"] = digest([tensors_of(run / "ckpt" / file) for file in files])
+    return by_table
 
 
 def tensors_of(path: Path) -> list[Any]:

@@ -23,9 +23,9 @@ PROTOCOLS = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
 
 
 def section(page: str, title: str) -> str:
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
-    assert found, f"there is no section {title}"
-    return found[1]
+    match = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    assert match, f"there is no section {title}"
+    return match[1]
 
 
 def rows(text: str) -> dict[str, str]:

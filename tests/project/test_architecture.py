@@ -187,8 +187,8 @@ def test_no_other_protocol_mirrors_the_run_context() -> None:
     for source in core():
         for node in source.nodes:
             if isinstance(node, ast.ClassDef) and "Protocol" in map(ast.unparse, node.bases):
-                own = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
-                own |= {ast.unparse(one.target) for one in node.body if isinstance(one, ast.AnnAssign)}
+                own = {member.name for member in node.body if isinstance(member, ast.FunctionDef)}
+                own |= {ast.unparse(member.target) for member in node.body if isinstance(member, ast.AnnAssign)}
                 assert node.name == "RunContext" or len(own & CONTEXT) <= 3, f"{node.name}, {source.at(node.lineno)}"
 
 
@@ -240,15 +240,15 @@ def users_of(member: str) -> list[str]:
     """List who reads a member of what is called driver or context, and the pages that name it."""
     homes = {"alcore.strategies": [source for source in core() if source.package == "strategies"]}
     homes |= {path.name: sources(path) for path in PLUGINS}
-    found = []
+    users = []
     for home, files in homes.items():
         reads = (node for source in files for node in source.nodes if isinstance(node, ast.Attribute))
         if any(node.attr == member and re.search(r"(driver|context)$", ast.unparse(node.value)) for node in reads):
-            found.append(home)
+            users.append(home)
     for page in ("docs/specification.md", "docs/from-physicsnemo.md"):
         text = (ROOT / page).read_text(encoding="utf-8") if (ROOT / page).exists() else ""
-        found += [page] if re.search(rf"`[^`\n]*\b{member}\b[^`\n]*`", text) else []
-    return found
+        users += [page] if re.search(rf"`[^`\n]*\b{member}\b[^`\n]*`", text) else []
+    return users
 
 
 # -- optional members -----------------------------------------------------------------------------------
@@ -340,15 +340,15 @@ def is_private(name: str) -> bool:
 @functools.cache
 def defined_in(package: str) -> set[str]:
     """Return the names with a leading underscore that a package defines."""
-    found = set()
+    names = set()
     for source in [*core(), *plugins()]:
         for node in source.nodes if source.package == package else ():
             match node:
                 case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                    found.add(name)
+                    names.add(name)
                 case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
-                    found.add(name)
-    return found
+                    names.add(name)
+    return names
 
 
 def test_private_names_stay_in_their_package() -> None:
@@ -368,24 +368,24 @@ def test_private_names_stay_in_their_package() -> None:
 
 def not_public(tree: ast.AST) -> list[tuple[int, str]]:
     """List what is imported of core, or read as ``alcore.<name>``, and is not public."""
-    found = []
+    uses = []
     root = {*public_names("alcore"), *WORDS, "__version__"}
     for statement in imports_of(tree):
         words = statement.module.split(".")
         if words[0] != "alcore":
             continue
         if len(words) > 2 or (len(words) == 2 and words[1] not in WORDS):
-            found.append((statement.line, statement.module))
+            uses.append((statement.line, statement.module))
         elif statement.name and statement.name not in (root if len(words) == 1 else public_names(statement.module)):
-            found.append((statement.line, f"{statement.module}.{statement.name}"))
+            uses.append((statement.line, f"{statement.module}.{statement.name}"))
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id="alcore"), attr=name) if name not in root:
-                found.append((node.lineno, f"alcore.{name}"))
+                uses.append((node.lineno, f"alcore.{name}"))
             case ast.Attribute(value=ast.Attribute(value=ast.Name(id="alcore"), attr=word), attr=name):
                 if word in WORDS and name not in public_names(f"alcore.{word}"):
-                    found.append((node.lineno, f"alcore.{word}.{name}"))
-    return found
+                    uses.append((node.lineno, f"alcore.{word}.{name}"))
+    return uses
 
 
 def test_plugins_and_examples_use_what_is_public() -> None:
@@ -465,8 +465,8 @@ def test_importing_the_driver_loads_no_plugin() -> None:
 
 
 def test_statements_that_load_too_much_or_fail_are_found() -> None:
-    found = loads(["import json", "import decimal", "import nowhere"], "decimal", "colorsys")
-    assert found == ["`import decimal` loads decimal", "`import nowhere` fails"]
+    reports = loads(["import json", "import decimal", "import nowhere"], "decimal", "colorsys")
+    assert reports == ["`import decimal` loads decimal", "`import nowhere` fails"]
 
 
 def test_imports_are_found_wherever_they_stand() -> None:
@@ -474,8 +474,8 @@ def test_imports_are_found_wherever_they_stand() -> None:
         "import a.b\nfrom c import d as e\nif TYPE_CHECKING:\n    from f.g import h\n"
         "def i():\n    from j import k\ntry:\n    import m\nexcept ImportError:\n    from . import n\n"
     )
-    found = {(statement.module, statement.name) for statement in imports_of(tree)}
-    assert found == {("a.b", ""), ("c", "d"), ("f.g", "h"), ("j", "k"), ("m", ""), (".", "n")}
+    imports = {(statement.module, statement.name) for statement in imports_of(tree)}
+    assert imports == {("a.b", ""), ("c", "d"), ("f.g", "h"), ("j", "k"), ("m", ""), (".", "n")}
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,9 @@ def class_of(component: str) -> type:
     """Return the class of a component, wherever it is."""
     modules = [f"alcore.driver.{module.name}" for module in pkgutil.iter_modules(alcore.driver.__path__)]
     for name in [ELSEWHERE[component]] if component in ELSEWHERE else modules:
-        found = vars(importlib.import_module(name)).get(component)
-        if isinstance(found, type) and found.__module__ == name:
-            return found
+        value = vars(importlib.import_module(name)).get(component)
+        if isinstance(value, type) and value.__module__ == name:
+            return value
     raise AssertionError(f"docs/architecture.md names {component}, and there is no such class")
 
 

@@ -40,10 +40,10 @@ def functions_in(path: str) -> set[str]:
     tree = ast.parse(text_of(ROOT / path)) if (ROOT / path).is_file() else ast.Module([], [])
     classes = [(f"{node.name}::", node.body) for node in tree.body if isinstance(node, ast.ClassDef)]
     return {
-        f"{owner}{one.name}"
+        f"{owner}{node.name}"
         for owner, body in [("", tree.body), *classes]
-        for one in body
-        if isinstance(one, ast.FunctionDef) and one.name.startswith("test_")
+        for node in body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }
 
 

@@ -57,10 +57,10 @@ def test_network_returns_samples_of_images_in_their_unit(darcy: ModuleType) -> N
     network = darcy.Pressure(DataInfo("regression", 0, 6, (6,), target_shape=(17, 17)), members=3)
     inputs, images = torch.rand(12, 6), 5 + 0.01 * torch.randn(12, 17, 17)
     network.begin_training([(inputs[:8], images[:8]), (inputs[8:], images[8:])])
-    found = network(inputs)
-    assert found.shape == (3, 12, 289)
-    assert float((found - 5).detach().abs().max()) < 0.1
-    by_hand = ((found - images.flatten(1)) / network.scale).square().mean(dim=(1, 2)).sum()
+    outputs = network(inputs)
+    assert outputs.shape == (3, 12, 289)
+    assert float((outputs - 5).detach().abs().max()) < 0.1
+    by_hand = ((outputs - images.flatten(1)) / network.scale).square().mean(dim=(1, 2)).sum()
     torch.testing.assert_close(network.training_step((inputs, images)), by_hand, rtol=1e-3, atol=1e-3)
 
 

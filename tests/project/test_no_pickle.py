@@ -54,10 +54,10 @@ def faults(
                 yield ast.unparse(node)  # of an entry point
             case ast.Attribute(attr="import_module") | ast.Name(id="import_module") if not by_name:
                 yield "import_module"
-        inside, known = function, parameters
+        inside, names = function, parameters
         if isinstance(node, ast.FunctionDef):
-            inside, known = node.name, frozenset(argument.arg for argument in (*node.args.args, *node.args.kwonlyargs))
-        yield from faults(node, module, inside, known)
+            inside, names = node.name, frozenset(argument.arg for argument in (*node.args.args, *node.args.kwonlyargs))
+        yield from faults(node, module, inside, names)
 
 
 def is_ours(name: ast.expr) -> bool:
