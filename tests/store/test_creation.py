@@ -30,9 +30,9 @@ def test_root_that_does_not_exist_has_no_unfinished_runs(tmp_path: Path) -> None
 
 
 def test_unfinished_runs_are_removed(tmp_path: Path) -> None:
-    found = [hidden(tmp_path, f".alcore-building.{name}.0123abcd") for name in ("my.run-2", "r1")]
-    assert unfinished_runs(tmp_path) == found
-    assert remove_unfinished_runs(tmp_path) == found
+    folders = [hidden(tmp_path, f".alcore-building.{name}.0123abcd") for name in ("my.run-2", "r1")]
+    assert unfinished_runs(tmp_path) == folders
+    assert remove_unfinished_runs(tmp_path) == folders
     assert list(tmp_path.iterdir()) == []
 
 

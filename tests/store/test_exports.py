@@ -30,8 +30,8 @@ def fill(database: Database) -> None:
         facts.set_meta(connection, {"seed": 3})
         for step in (10, 2):
             Steps(database).insert(step, {"step": step}, {"query": 0.5})
-        found = [Record(step, strategy, ordinal, value) for strategy, step, ordinal, value in records]
-        Steps(database).insert_records([*found, Record(0, "other-2", 0, 1)])
+        entries = [Record(step, strategy, ordinal, value) for strategy, step, ordinal, value in records]
+        Steps(database).insert_records([*entries, Record(0, "other-2", 0, 1)])
         writer = AnswerWriter(connection, 2)
         writer.refuse(None, "7", "nobody asked", kind="timeout", cost=2)
         writer.end()
@@ -62,10 +62,10 @@ def test_export_is_the_log_and_a_file_for_each_strategy(tmp_path: Path, database
 
 def test_records_keep_their_types_in_memory(database: Database) -> None:
     fill(database)
-    found = Steps(database).records_by_strategy()["f1"]
-    assert found[0] == (1, 0.5)
-    assert type(found[0][1]) is np.float32
-    assert np.isnan(found[1]["f1"])
+    values = Steps(database).records_by_strategy()["f1"]
+    assert values[0] == (1, 0.5)
+    assert type(values[0][1]) is np.float32
+    assert np.isnan(values[1]["f1"])
 
 
 def test_export_of_an_empty_run(tmp_path: Path, database: Database) -> None:

@@ -191,12 +191,12 @@ def test_fork_is_what_was_committed_and_goes_on_as_the_run_itself(make: Make, na
         again = make(made.folder.name, **settings)
         again.restore()
         again.run()
-        found = without_ids(tables(made.folder))
+        contents = without_ids(tables(made.folder))
         if name == "thinned":
-            del found["checkpoints"]
-            assert found == {table: rows for table, rows in expected.items() if table != "checkpoints"}
+            del contents["checkpoints"]
+            assert contents == {table: rows for table, rows in expected.items() if table != "checkpoints"}
         else:
-            assert found == expected
+            assert contents == expected
             assert checkpoint_files(made.folder) == checkpoint_files(whole.log_dir)
         assert Run(made.folder).meta()["reason"] == Run(whole.log_dir).meta()["reason"]
 
@@ -282,8 +282,8 @@ def test_run_can_be_forked_while_it_goes_on(make: Make) -> None:
     again = make("fork")
     again.restore()
     again.run()
-    found = [without_ids(tables(whole.log_dir.parent / name)) for name in ("whole", "fork")]
-    assert found[0] == found[1]
+    contents = [without_ids(tables(whole.log_dir.parent / name)) for name in ("whole", "fork")]
+    assert contents[0] == contents[1]
 
 
 def test_checkpoint_that_the_running_source_prunes_meanwhile_is_left_out(
@@ -324,8 +324,8 @@ def test_damaged_checkpoint_is_left_out_with_a_warning(make: Make, how: str) -> 
     again = make("fork", label=Stateless)
     again.restore()
     again.run()
-    found = [without_ids(tables(folder)) for folder in (whole.log_dir, made.folder)]
-    assert found[0] == found[1]
+    contents = [without_ids(tables(folder)) for folder in (whole.log_dir, made.folder)]
+    assert contents[0] == contents[1]
 
 
 @pytest.mark.parametrize("step", range(5))
@@ -337,8 +337,8 @@ def test_fork_without_a_checkpoint_has_the_label_strategy_state_of_its_step(make
     again = make("fork", checkpoint_interval=0)
     again.restore()
     again.run()
-    found = [without_ids(tables(folder)) for folder in (whole.log_dir, made.folder)]
-    assert found[0] == found[1]
+    contents = [without_ids(tables(folder)) for folder in (whole.log_dir, made.folder)]
+    assert contents[0] == contents[1]
 
 
 def test_fork_at_the_last_step_keeps_the_label_strategy_state(make: Make) -> None:

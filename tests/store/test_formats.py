@@ -141,8 +141,8 @@ def test_database_of_format_2_is_migrated_when_it_is_opened_alone(old: Path) -> 
         pass
     with second.transaction() as connection:
         facts.set_meta(connection, {"status": "running"})
-    for one in (first, second):
-        one.close()
+    for database in (first, second):
+        database.close()
 
 
 @pytest.mark.parametrize("act", [lambda folder: Run(folder).meta(), lambda folder: Database(folder / "run.db")])

@@ -56,14 +56,14 @@ def written(inbox: Inbox, text: str | bytes, name: str = NAME) -> Path:
 def test_published_answers_come_back_as_they_were(inbox: Inbox) -> None:
     values = [7, np.int64(7), True, None, (1, 2), {"a": [1.5, float("inf")]}, "text"]
     inbox.publish([Label(7, (1, 2), "ann", 0.5), Label("x", None), Failed(9, "lost"), *values])
-    found = only(inbox)
-    assert [(answer.item, answer.value, answer.source, answer.cost) for answer in found[:2]] == [
+    answers = only(inbox)
+    assert [(answer.item, answer.value, answer.source, answer.cost) for answer in answers[:2]] == [
         (7, (1, 2), "ann", 0.5),
         ("x", None, "", None),
     ]
-    assert (type(found[2]), found[2].item, found[2].reason) == (Failed, 9, "lost")
-    assert found[3:] == values
-    assert [type(one) for one in found[3:]] == [type(one) for one in values]
+    assert (type(answers[2]), answers[2].item, answers[2].reason) == (Failed, 9, "lost")
+    assert answers[3:] == values
+    assert [type(answer) for answer in answers[3:]] == [type(value) for value in values]
 
 
 def test_published_tensors_come_back_as_they_were(inbox: Inbox) -> None:
@@ -94,9 +94,9 @@ def test_request_is_published_by_its_id_alone(inbox: Inbox) -> None:
 
 def test_labels_that_a_labeling_phase_will_refuse_are_published(inbox: Inbox) -> None:
     inbox.publish([Label(1, float("nan")), Label(1, 0, 3, "much"), Failed(1, None)])  # type: ignore[arg-type]
-    found = only(inbox)
-    assert np.isnan(found[0].value)
-    assert (found[1].source, found[1].cost, found[2].reason) == (3, "much", None)
+    answers = only(inbox)
+    assert np.isnan(answers[0].value)
+    assert (answers[1].source, answers[1].cost, answers[2].reason) == (3, "much", None)
 
 
 @pytest.mark.parametrize("answer", [object(), Label(1, object()), Label(object(), 1), Label(1, 2, cost=object())])  # type: ignore[arg-type]
@@ -147,10 +147,10 @@ def test_threads_publish_without_losing_any_file(inbox: Inbox) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    found = [tuple(answers or ()) for _, answers, _ in inbox.read()]
-    assert sorted(found) == sorted((name, place) for name in "abc" for place in range(10))
+    pairs = [tuple(answers or ()) for _, answers, _ in inbox.read()]
+    assert sorted(pairs) == sorted((name, place) for name in "abc" for place in range(10))
     for name in "abc":
-        assert [place for who, place in found if who == name] == list(range(10))
+        assert [place for who, place in pairs if who == name] == list(range(10))
 
 
 def test_another_process_may_publish(inbox: Inbox) -> None:
@@ -171,12 +171,12 @@ def test_file_stays_until_it_is_removed(inbox: Inbox) -> None:
 
 def test_file_that_vanishes_while_others_are_read_is_skipped(inbox: Inbox) -> None:
     paths = [inbox.publish([place]) for place in range(3)]
-    found = []
+    contents = []
     for path, answers, _ in inbox.read():
-        found.append(answers)
+        contents.append(answers)
         if path == paths[0]:
             paths[1].unlink()
-    assert found == [[0], [2]]
+    assert contents == [[0], [2]]
 
 
 # -- malformed files -------------------------------------------------------------------------------------
@@ -223,11 +223,11 @@ ENVELOPE = '{"format":2,"answers":[%s]}'
 def test_malformed_file_is_told_and_keeps_no_other(inbox: Inbox, text: str | bytes, fault: str) -> None:
     bad = written(inbox, text)
     good = inbox.publish([1])
-    found = list(inbox.read())
-    assert found[1] == (good, [1], "")
-    assert found[0][:2] == (bad, None)
-    assert found[0][2]
-    assert fault in found[0][2]
+    files = list(inbox.read())
+    assert files[1] == (good, [1], "")
+    assert files[0][:2] == (bad, None)
+    assert files[0][2]
+    assert fault in files[0][2]
 
 
 ANY_JSON = st.recursive(
@@ -264,8 +264,8 @@ ANY_JSON = st.recursive(
 def test_no_content_ends_a_run(tmp_path: Path, answers: Any, cut: int | None) -> None:
     inbox = Inbox(tmp_path / "inbox")
     path = written(inbox, json.dumps({"format": 1, "answers": answers})[:cut])
-    ((found, read, fault),) = inbox.read()
-    assert found == path
+    ((file, read, fault),) = inbox.read()
+    assert file == path
     assert (read is None) == bool(fault)
 
 
@@ -357,8 +357,8 @@ def test_leftover_of_a_killed_publisher_is_ignored(inbox: Inbox, monkeypatch: py
 def test_failure_keeps_kind_and_cost(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path / "inbox")
     inbox.publish([Failed(7, "too slow", "timeout", 2.5)])
-    found = [answers[0] for _, answers, _ in inbox.read() if answers]
-    assert [(answer.item, answer.reason, answer.kind, answer.cost) for answer in found] == [
+    failures = [answers[0] for _, answers, _ in inbox.read() if answers]
+    assert [(answer.item, answer.reason, answer.kind, answer.cost) for answer in failures] == [
         (7, "too slow", "timeout", 2.5)
     ]
 

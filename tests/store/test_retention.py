@@ -213,7 +213,7 @@ def prune(store: RunStore, text: str) -> list[str]:
 
 def tables(store: RunStore) -> dict[str, Any]:
     names = ["run", "writer", "label_strategy", "steps", "requests", "labels", "refused", "queries", "records"]
-    return {name: [tuple(one) for one in Run(store.folder).read(f"SELECT * FROM {name}")] for name in names}
+    return {name: [tuple(fields) for fields in Run(store.folder).read(f"SELECT * FROM {name}")] for name in names}
 
 
 def test_prune_deletes_rows_and_files_and_nothing_else(store: RunStore) -> None:
@@ -316,7 +316,7 @@ def test_files_are_removed_after_their_rows_are_committed(store: RunStore, monke
 
     def look(self: Path, **options: Any) -> None:
         with sqlite3.connect(store.folder / "run.db") as connection:
-            seen.append({one[0] for one in connection.execute("SELECT file FROM checkpoints")})
+            seen.append({fields[0] for fields in connection.execute("SELECT file FROM checkpoints")})
         unlink(self, **options)
 
     with monkeypatch.context() as patched:

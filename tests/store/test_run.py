@@ -326,8 +326,8 @@ def test_stale_writer_replaces_no_checkpoint(create: Create) -> None:
     assert {path.name for path in (successor.folder / "ckpt").iterdir()} == set(files)
     for file, sha256 in files.items():
         checkpoints.load(successor.folder / "ckpt" / file, sha256)
-    for one in (successor, stale):
-        one.close()
+    for writer in (successor, stale):
+        writer.close()
 
 
 def test_failed_checkpoint_commits_no_step(create: Create) -> None:
@@ -344,10 +344,10 @@ def test_checkpoints_are_listed_oldest_first(create: Create) -> None:
     for epoch in (2, 10):
         store.commit_checkpoint(1, "training", epoch, STATE)
     store.commit_step(1, {"step": 1}, {}, [], STATE)
-    found = [
+    places = [
         (checkpoint["step"], checkpoint["phase"], checkpoint["epoch"]) for checkpoint in Run(store.folder).checkpoints()
     ]
-    assert found == [
+    assert places == [
         (0, "start", 0), (0, "labeling", 0), (1, "training", 2), (1, "training", 10), (1, "labeling", 0),
     ]  # fmt: skip
 

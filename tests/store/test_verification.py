@@ -249,11 +249,11 @@ def test_newest_sound_step_is_named_and_can_be_forked(whole: Path, run: Path, st
         with pytest.raises(UsageError, match="is damaged"):
             fork_run(Run(run), 0)
         return
-    found = int(said.partition("Its steps up to ")[2].split()[0])
-    assert found <= sound <= found + 1, "at most one step is given up that is sound"
-    assert f"alcore fork r1 --step {found} makes a run of them" in said
-    made = fork_run(Run(run), found, run_id="saved")
-    expected = fork_run(Run(whole), found, run_id="expected", root=run.parent)
+    step = int(said.partition("Its steps up to ")[2].split()[0])
+    assert step <= sound <= step + 1, "at most one step is given up that is sound"
+    assert f"alcore fork r1 --step {step} makes a run of them" in said
+    made = fork_run(Run(run), step, run_id="saved")
+    expected = fork_run(Run(whole), step, run_id="expected", root=run.parent)
     Run(made.folder).verify()
     mine, theirs = (everything(run.folder) for run in (made, expected))
     for rows_of_run in (mine, theirs):
@@ -262,7 +262,7 @@ def test_newest_sound_step_is_named_and_can_be_forked(whole: Path, run: Path, st
             row for row in rows_of_run["checkpoints"] if "DELETE FROM checkpoints" not in statement
         ]
     assert mine == theirs
-    if found < STEPS - 1:
+    if step < STEPS - 1:
         with pytest.raises(UsageError, match="is damaged"):
             fork_run(Run(run), STEPS - 1)
 
@@ -365,12 +365,12 @@ def flipped(whole: Path, place: Path, number: int) -> str:
     try:
         try:
             find_run(root, "r1")
-            found = everything(run)
+            tables = everything(run)
         except UsageError as error:
             if "run.db" not in str(error):
                 return f"byte {at}: its message names no file: {error}"
         else:
-            return "same" if found == everything(whole) else f"byte {at}: it is another run, and nobody says so"
+            return "same" if tables == everything(whole) else f"byte {at}: it is another run, and nobody says so"
         list(summaries(root))
         with contextlib.suppress(UsageError):
             fork_run(Run(run), 1, run_id="forked")

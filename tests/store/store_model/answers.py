@@ -62,9 +62,9 @@ class Answers(Lives):
     def be_labeling(self) -> None:
         """Be in a labeling phase."""
         if not self.model.labeling:
-            known = {request.item for request in self.model.asked}
+            items = {request.item for request in self.model.asked}
             figure = (math.nan, 0.5, 0.75, 0.25)[self.model.step % 4]
-            self.query([sample for sample in range(SAMPLES) if sample not in known][:3], 1, figure)
+            self.query([sample for sample in range(SAMPLES) if sample not in items][:3], 1, figure)
 
     @rule(
         fates=st.lists(st.sampled_from(["label", "label", "failed", "nothing"]), min_size=1, max_size=4),

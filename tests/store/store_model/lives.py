@@ -135,7 +135,7 @@ class Lives(RuleBasedStateMachine):
     def query(self, samples: list[int], inputs: int, figure: float) -> None:
         """Begin the labeling phase of a step."""
         step, queue, digest = self.model.step, self.writer.requests, f"model {self.model.step}"
-        known = {request.item for request in self.model.asked} | set(range(SAMPLES, 99))
+        excluded = {request.item for request in self.model.asked} | set(range(SAMPLES, 99))
         asked: list[Asked] = []
         queue.begin(step, math.inf)
         for strategy, items in {"uq": samples, "gan": [f"input {step}.{n}" for n in range(inputs)]}.items():
@@ -143,8 +143,8 @@ class Lives(RuleBasedStateMachine):
             queue.put_many(items, [place / 2 for place in range(len(items))])
             rank = 0
             for place, item in enumerate(items):
-                if item not in known:
-                    known.add(item)
+                if item not in excluded:
+                    excluded.add(item)
                     at = (step, len(asked))
                     asked.append(Asked(at, item, strategy, place / 2, rank, digest, cost_of(item)))
                     rank += 1
@@ -164,14 +164,14 @@ class Lives(RuleBasedStateMachine):
 
     def take_one_out(self) -> tuple[int, int]:
         """Take a request out, as a label strategy does; return its place."""
-        place, found = self.queue[0], []
+        place, requests = self.queue[0], []
 
         def change(model: Model) -> None:
             one = model.at(place)
             one.taken = one.state == "open"
 
-        self.commit(lambda: found.append(self.writer.requests.get_request()), change)
-        assert ((found[0].step, found[0].ordinal), found[0].item) == (place, self.model.at(place).item)
+        self.commit(lambda: requests.append(self.writer.requests.get_request()), change)
+        assert ((requests[0].step, requests[0].ordinal), requests[0].item) == (place, self.model.at(place).item)
         return self.queue.pop(0)
 
     def give_one_back(self, place: tuple[int, int]) -> None:
@@ -337,12 +337,12 @@ class Lives(RuleBasedStateMachine):
         """Each holds what was saved; a file that was found intact is read again when it is another one."""
         for row in run.checkpoints():
             saved, path = self.model.saved[row["file"]], self.ckpt / row["file"]
-            found = path.stat()
-            version = row["sha256"], found.st_ino, found.st_mtime_ns
+            status = path.stat()
+            version = row["sha256"], status.st_ino, status.st_mtime_ns
             if self.loaded.get(path) != version:
                 held = checkpoints.load(path, row["sha256"])
                 assert same_state(held, state_of(saved.step, saved.phase, saved.epoch))
-                assert row["bytes"] == found.st_size
+                assert row["bytes"] == status.st_size
                 self.loaded[path] = version
 
     @invariant()

@@ -264,13 +264,13 @@ class Model:
 
     def brought(self) -> list[Any]:
         """Return what the training pool is to append at the end of this phase."""
-        found = []
+        items = []
         for request in self.asked:
             if self.here(request):
                 kind, source, value = request.key
                 label = ("label", request.item, value, source, request.answers[-1]["cost"])
-                found.append({"id": request.item, "object": value, "label": label}[kind])
-        return found
+                items.append({"id": request.item, "object": value, "label": label}[kind])
+        return items
 
     def spent(self, before: float = math.inf) -> float:
         """Return what labels cost, and open requests will, as it was known at the query phase of a step."""

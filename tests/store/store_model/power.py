@@ -111,9 +111,9 @@ def _leave_hot_journal(path: Path) -> None:
             connection.execute(f"DELETE FROM {table}")
         connection.execute("UPDATE writer SET value = '0'")
         connection.execute("INSERT INTO run VALUES ('big', ?, '')", ("x" * 200_000,))
-        found = path.read_bytes(), journal.read_bytes()
+        contents = path.read_bytes(), journal.read_bytes()
         connection.execute("ROLLBACK")
-    path.write_bytes(found[0])
-    journal.write_bytes(found[1])
-    assert found[0] != before
-    assert any(found[1][:8]), "a journal whose header is zero is not hot"
+    path.write_bytes(contents[0])
+    journal.write_bytes(contents[1])
+    assert contents[0] != before
+    assert any(contents[1][:8]), "a journal whose header is zero is not hot"
