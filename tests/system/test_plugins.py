@@ -183,15 +183,15 @@ def test_plugin_for_another_core_is_refused_before_import(here, distribution, tm
 def test_distribution_may_have_several_entry_points(here, distribution):
     modules = {**offering("one", "first"), **offering("two", "second"), "three": "import absent_thing"}
     env = distribution("many", modules, entry_points="a = one\nb = two\nc = three\nb = one")
-    found = {
+    plugins = {
         (plugin["entry_point"], plugin["module"]): plugin
         for plugin in here("plugins", "--json", env=env).data["plugins"]
         if plugin["distribution"] == "many"
     }
-    assert found["a", "one"]["offers"] == {"query": ["first"]}
-    assert found["b", "two"]["offers"] == {"query": ["second"]}, "pluggy skips a second entry point of one name"
-    assert found["c", "three"]["state"] == "broken"
-    assert set(found) == {("a", "one"), ("b", "two"), ("b", "one"), ("c", "three")}
+    assert plugins["a", "one"]["offers"] == {"query": ["first"]}
+    assert plugins["b", "two"]["offers"] == {"query": ["second"]}, "pluggy skips a second entry point of one name"
+    assert plugins["c", "three"]["state"] == "broken"
+    assert set(plugins) == {("a", "one"), ("b", "two"), ("b", "one"), ("c", "three")}
 
 
 def test_distribution_without_metadata_changes_nothing(here, distribution):

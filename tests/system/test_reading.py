@@ -57,13 +57,13 @@ def test_runs_lists_state_and_last_metrics(say):
     lines = listing.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].split()[:8] == ["run", "status", "steps", "labels", "data", "query", "learner", "seed"]
-    found = {line.split()[0]: line for line in lines[1:]}
-    assert set(found) == {"done-run", "seven", "failed-run"}
-    assert found["done-run"].split()[4:8] == ["moons", "uq", "mlp", "0"]
-    assert found["done-run"].split()[1:4] == ["done", "3", "30"]
-    assert found["failed-run"].split()[1:4] == ["failed", "1", "1"]
+    rows = {line.split()[0]: line for line in lines[1:]}
+    assert set(rows) == {"done-run", "seven", "failed-run"}
+    assert rows["done-run"].split()[4:8] == ["moons", "uq", "mlp", "0"]
+    assert rows["done-run"].split()[1:4] == ["done", "3", "30"]
+    assert rows["failed-run"].split()[1:4] == ["failed", "1", "1"]
     assert "failed-run: RuntimeError: boom" in reasons
-    assert re.search(r"f1=0\.\d{3}", found["done-run"])
+    assert re.search(r"f1=0\.\d{3}", rows["done-run"])
 
 
 def test_runs_json_agrees_with_the_exports(say, folder):
