@@ -85,10 +85,10 @@ class Processes:
 
     def kill(self, rank: int | None = None, number: int = signal.SIGKILL) -> None:
         """Send a signal to one rank, or to all that still live."""
-        for one in range(len(self.pids)) if rank is None else [rank]:
-            if self._server.wait(self.pids[one]) is None:
+        for place in range(len(self.pids)) if rank is None else [rank]:
+            if self._server.wait(self.pids[place]) is None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pids[one], number)
+                    os.kill(self.pids[place], number)
 
     def said(self, rank: int) -> str:
         """Return what a rank has written so far."""
@@ -123,8 +123,8 @@ def start(server: ForkServer, tmp_path: Path) -> Iterator[Start]:
         return started[-1]
 
     yield begin
-    for one in started:
-        one.end()
+    for processes in started:
+        processes.end()
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ BROKEN = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by pee
 def ranks() -> list[Group]:
     """Two ranks in this process, which share a store; they can't exchange tensors."""
     store = torch.distributed.HashStore()  # type: ignore[attr-defined]
-    found = [Group(store, None, rank, 2) for rank in range(2)]
-    for one in found:
-        one.begin()
-    return found
+    groups = [Group(store, None, rank, 2) for rank in range(2)]
+    for group in groups:
+        group.begin()
+    return groups
 
 
 def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
@@ -189,7 +189,7 @@ assert manager.join() is ranks
 ranks.begin()
 for value in VALUES:
     assert same(ranks.share(lambda: value if ranks.main else 1 / 0), value), value
-    assert all(same(one, value) for one in ranks.gather(value)), value
+    assert all(same(copy, value) for copy in ranks.gather(value)), value
 assert ranks.gather(torch.arange(ranks.rank))[2].tolist() == [0, 1]
 assert ranks.gather(10 * ranks.rank) == [0, 10, 20]
 assert ranks.any(ranks.rank == 1) is True

@@ -32,9 +32,9 @@ class Played(Ranks):
         self.rank, self.size, self.others = rank, size, others
 
     def gather(self, value: Any) -> list[Any]:
-        found = self.others.pop(0)
-        found[self.rank] = value
-        return found
+        values = self.others.pop(0)
+        values[self.rank] = value
+        return values
 
 
 def test_differing_names_the_first_rank_that_differs_from_rank_0() -> None:
@@ -52,8 +52,8 @@ def test_round_robin_computes_every_third_piece_and_returns_all_in_order() -> No
     results: list[list[Any]] = [[torch.tensor(n * n) for n in turn] for turn in ([0, 1, 2], [3, 4, 5])]
     results.append([torch.tensor(36), None, None])
     work = RoundRobin(Played(1, 3, results), square)
-    found = [pair for n in range(7) for pair in work.add(n)] + list(work.rest())
-    assert [(n, int(result)) for n, result in found] == [(n, n * n) for n in range(7)]
+    pairs = [pair for n in range(7) for pair in work.add(n)] + list(work.rest())
+    assert [(n, int(result)) for n, result in pairs] == [(n, n * n) for n in range(7)]
     assert computed == [1, 4]
     assert list(work.rest()) == []
 

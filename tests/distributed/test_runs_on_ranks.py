@@ -15,24 +15,24 @@ from alcore.store.reading import Run
 def test_any_number_of_ranks_chooses_the_same_samples_and_measures_the_same(
     run_experiment: Any, tmp_path: Path
 ) -> None:
-    found = {}
+    results = {}
     for count in (1, 2, 3, 4):
         ended(run_experiment(count, run_id="same", root=f"runs{count}", train=False, samples=1000))
         run = Run(tmp_path / f"runs{count}" / "same")
         requests = [(r["step"], r["ordinal"], r["sample"], r["item"], r["score"], r["value"]) for r in run.requests()]
-        found[count] = requests, repr(run.records())
-    assert len(found[1][0]) > 20
-    assert found[1] == found[2] == found[3] == found[4]
+        results[count] = requests, repr(run.records())
+    assert len(results[1][0]) > 20
+    assert results[1] == results[2] == results[3] == results[4]
 
 
 def test_ranks_count_the_same_samples_as_pending(run_experiment: Any, tmp_path: Path) -> None:
-    found = {}
+    requests = {}
     for count in (1, 2, 3):
         ended(run_experiment(count, root=f"runs{count}", train=False, label="a step late", steps=4))
         run = Run(tmp_path / f"runs{count}" / "r1")
-        found[count] = [(r["step"], r["ordinal"], r["sample"], r["score"], r["state"]) for r in run.requests()]
-    assert {row[-1] for row in found[1]} == {"labeled", "open"}
-    assert found[1] == found[2] == found[3]
+        requests[count] = [(r["step"], r["ordinal"], r["sample"], r["score"], r["state"]) for r in run.requests()]
+    assert {row[-1] for row in requests[1]} == {"labeled", "open"}
+    assert requests[1] == requests[2] == requests[3]
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -144,7 +144,7 @@ for one, other in zip(learner.parameters(), twin.parameters()):
     torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 epoch = len(seen) // 3
 rows = [torch.cat([batch[0] for batch in mine[:epoch]]) for mine in everywhere]
-assert len({len(one) for one in rows}) == 1, "ranks got shares of different size"
+assert len({len(share) for share in rows}) == 1, "ranks got shares of different size"
 whole = torch.cat(rows).unique(dim=0)
 assert len(whole) == 26, "not every labeled sample was trained on"
 assert len({str(mine[0]) for mine in everywhere}) == manager.world_size, "two ranks trained on the same batch"

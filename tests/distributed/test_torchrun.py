@@ -37,15 +37,15 @@ def torchrun(
 
 def workers(launcher: int) -> dict[int, int]:
     """Return the processes of the ranks, by rank."""
-    found = {}
+    processes = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             words = (folder / "environ").read_bytes().split(b"\0") if parent == launcher else []
         except (OSError, ValueError):
             continue
-        found |= {int(word[5:]): int(folder.name) for word in words if word.startswith(b"RANK=")}
-    return found
+        processes |= {int(word[5:]): int(folder.name) for word in words if word.startswith(b"RANK=")}
+    return processes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
