@@ -121,8 +121,8 @@ def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
         return desks[-1]
 
     yield make
-    for one in desks:
-        one.store.close()
+    for open_desk in desks:
+        open_desk.store.close()
 
 
 Make = Callable[..., Desk]
@@ -239,10 +239,10 @@ def test_a_later_phase_starts_anew(desk: Make) -> None:
 def test_values_of_any_kind_come_back_as_they_were(desk: Make, value: Any) -> None:
     at = desk(3)
     at.labels.put(Label(3, value))
-    (kind, found) = at.current()[0]
+    (kind, stored_value) = at.current()[0]
     assert kind == "label"
-    assert type(found) is type(value)
-    assert found == value
+    assert type(stored_value) is type(value)
+    assert stored_value == value
 
 
 # -- commitment ------------------------------------------------------------------------------------------
@@ -303,12 +303,12 @@ def test_the_methods_of_queue_queue_are_there(desk: Make) -> None:
 def test_the_state_of_the_label_strategy_is_committed_with_each_answer(desk: Make) -> None:
     states = iter(["one", None, "three"])
     at = desk(5, 3, 9, state=lambda: next(states))
-    found = []
+    stored_states = []
     for item in (5, 3, 9):
         at.labels.put(item)
         (row,) = at.reader.read("SELECT step, state FROM label_strategy")
-        found.append(row["state"])
-    assert found == ["one", "one", "three"]
+        stored_states.append(row["state"])
+    assert stored_states == ["one", "one", "three"]
 
 
 def test_an_answer_is_not_committed_without_the_state_of_the_label_strategy(desk: Make) -> None:

@@ -56,7 +56,7 @@ def collect(of: Checkpointer) -> dict[str, Any]:
 
 def test_every_part_is_collected() -> None:
     learner = torch.nn.Linear(2, 1)
-    found = collect(
+    state = collect(
         checkpointer(
             learner,
             Part(captured=1),
@@ -65,30 +65,30 @@ def test_every_part_is_collected() -> None:
             listeners={"patience": Part(best=0.5), "bar": object()},
         )
     )
-    assert found["at"] == {"step": 3, "phase": "labeling", "epoch": 0, "record": {}}
-    assert list(found["model"]) == ["weight", "bias"]
-    assert (found["optimizer"], found["scheduler"]) == ({"lr": 1}, {"milestones": {2: 1}})
-    assert found["strategies"] == {"uq": {"count": 3}}
-    assert found["plugins"] == {"patience": {"best": 0.5}}
-    assert found["loop"] == {"captured": 1}
-    assert set(found["rng"]) >= {"torch", "numpy", "python"}
+    assert state["at"] == {"step": 3, "phase": "labeling", "epoch": 0, "record": {}}
+    assert list(state["model"]) == ["weight", "bias"]
+    assert (state["optimizer"], state["scheduler"]) == ({"lr": 1}, {"milestones": {2: 1}})
+    assert state["strategies"] == {"uq": {"count": 3}}
+    assert state["plugins"] == {"patience": {"best": 0.5}}
+    assert state["loop"] == {"captured": 1}
+    assert set(state["rng"]) >= {"torch", "numpy", "python"}
 
 
 def test_parts_without_state_are_left_out() -> None:
-    found = collect(checkpointer(object(), lambda: None))
-    assert found["model"] == found["strategies"] == found["plugins"] == {}
-    assert found["optimizer"] is found["scheduler"] is found["loop"] is None
+    state = collect(checkpointer(object(), lambda: None))
+    assert state["model"] == state["strategies"] == state["plugins"] == {}
+    assert state["optimizer"] is state["scheduler"] is state["loop"] is None
 
 
 def test_collected_state_survives_a_checkpoint(tmp_path: Path) -> None:
     learner = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     learner[0].weight = torch.nn.Parameter(torch.arange(4.0).reshape(2, 2).T)
-    found = collect(checkpointer(learner))
-    published = checkpoints.publish(tmp_path, "c", found)
+    state = collect(checkpointer(learner))
+    published = checkpoints.publish(tmp_path, "c", state)
     loaded = checkpoints.load(tmp_path / published.file, published.sha256)
     assert list(loaded["model"]) == list(learner.state_dict())
     assert all(torch.equal(loaded["model"][name], value) for name, value in learner.state_dict().items())
-    assert loaded["at"] == found["at"]
+    assert loaded["at"] == state["at"]
     assert checkpoints.publish(tmp_path, "again", loaded).sha256 == published.sha256
 
 

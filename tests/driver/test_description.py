@@ -27,26 +27,26 @@ def described(training: TrainingConfig | None = None, **config: Any) -> dict[str
 
 
 def test_environment_is_what_results_depend_on() -> None:
-    found = environment()
-    assert list(found) == ["alcore", "python", "platform", "torch", "numpy", "threads", "plugins"]
-    assert found["torch"] == torch.__version__
-    assert found["threads"] == torch.get_num_threads()
-    assert any(plugin.startswith("alcore-uq ") for plugin in found["plugins"])
-    assert found["plugins"] == sorted(set(found["plugins"]))
+    facts = environment()
+    assert list(facts) == ["alcore", "python", "platform", "torch", "numpy", "threads", "plugins"]
+    assert facts["torch"] == torch.__version__
+    assert facts["threads"] == torch.get_num_threads()
+    assert any(plugin.startswith("alcore-uq ") for plugin in facts["plugins"])
+    assert facts["plugins"] == sorted(set(facts["plugins"]))
 
 
 def test_settings_are_plain_values_and_none_is_left_out(tmp_path: Path) -> None:
-    found = described(root_log_dir=tmp_path, budget=2.5, run_id="r", collate_fn=list)["driver"]
-    assert (found["batch_size"], found["budget"], found["skip_training"]) == (4, 2.5, False)
-    assert (found["device"], found["dtype"], found["root_log_dir"]) == ("cpu", "torch.float32", str(tmp_path))
-    assert not {"max_active_learning_steps", "run_id", "collate_fn", "dist_manager"} & set(found)
+    settings = described(root_log_dir=tmp_path, budget=2.5, run_id="r", collate_fn=list)["driver"]
+    assert (settings["batch_size"], settings["budget"], settings["skip_training"]) == (4, 2.5, False)
+    assert (settings["device"], settings["dtype"], settings["root_log_dir"]) == ("cpu", "torch.float32", str(tmp_path))
+    assert not {"max_active_learning_steps", "run_id", "collate_fn", "dist_manager"} & set(settings)
 
 
 def test_parts_are_named_by_their_class() -> None:
-    found = described()
-    assert found["learner"] == {"class": "torch.nn.modules.linear.Linear"}
-    assert found["strategies"] == {"one": "queue.Queue", "two": f"{__name__}.Loop"}
-    assert "training" not in found
+    description = described()
+    assert description["learner"] == {"class": "torch.nn.modules.linear.Linear"}
+    assert description["strategies"] == {"one": "queue.Queue", "two": f"{__name__}.Loop"}
+    assert "training" not in description
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_parts_are_named_by_their_class() -> None:
 def test_training_is_described_with_its_defaults(sampler: Any, word: str) -> None:
     optimizer = OptimizerConfig(torch.optim.SGD, {"lr": 0.1, "momentum": 0.5})
     pool = TensorPool(torch.zeros(4, 1))
-    found = described(TrainingConfig(pool, 5, optimizer_config=optimizer, sampler=sampler))["training"]
-    assert found == {
+    training = described(TrainingConfig(pool, 5, optimizer_config=optimizer, sampler=sampler))["training"]
+    assert training == {
         "train_datapool": "alcore.pools.tensor_pool.TensorPool", "max_training_epochs": 5, "max_fine_tuning_epochs": 5,
         "reset_learner": False, "sampler": word, "class_weights": "equal", "loop": f"{__name__}.Loop",
         "optimizer": "SGD", "optimizer_kwargs": {"lr": "0.1", "momentum": "0.5"},

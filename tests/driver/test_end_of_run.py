@@ -60,9 +60,9 @@ def test_run_that_was_killed_after_its_last_step_has_ended(
     build: Build, toys: Any, tmp_path: Path, reason: str
 ) -> None:
     def settings() -> dict[str, Any]:
-        found = ENDS[reason](toys)
+        options = ENDS[reason](toys)
         limit = {} if "3 steps" in reason else {"max_active_learning_steps": None}
-        return {"run_id": "r", **limit, "queue_cls": queue.Queue, **found}
+        return {"run_id": "r", **limit, "queue_cls": queue.Queue, **options}
 
     first = settings()
     whole = build(**{**first, "plugins": [*first.get("plugins", ()), Kept(tmp_path / "killed" / "r")]})

@@ -44,10 +44,10 @@ def test_cost_is_that_of_the_label_strategy_else_of_the_pool_else_unknown(
 )
 def test_costs_of_many_samples_are_those_of_each(costs: Any) -> None:
     pool = TensorPool(torch.zeros(4, 1), torch.zeros(4), labeled=[], costs=costs)
-    found = ExpectedCosts(None, pool)
-    each = [5.0 if found.of(sample) is None else found.of(sample) for sample in (3, 0)]
-    assert found.of_samples(torch.tensor([3, 0]), 5.0).tolist() == each
-    assert len(found.of_samples(torch.tensor([], dtype=torch.int64), 5.0)) == 0
+    pool_costs = ExpectedCosts(None, pool)
+    each = [5.0 if pool_costs.of(sample) is None else pool_costs.of(sample) for sample in (3, 0)]
+    assert pool_costs.of_samples(torch.tensor([3, 0]), 5.0).tolist() == each
+    assert len(pool_costs.of_samples(torch.tensor([], dtype=torch.int64), 5.0)) == 0
     dear = ExpectedCosts(Priced(9), pool)
     assert dear.of_samples(torch.tensor([3, 0]), 5.0).tolist() == [9.0, 9.0]
 

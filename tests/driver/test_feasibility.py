@@ -83,11 +83,11 @@ def test_fewer_requests_fail(query, mode, tmp_path):
     learned, records = failures(query(5), mode, tmp_path / "on")
     assert learned < 0.75 * wasted
     assert "feasibility" not in records[0]
-    found = [record["feasibility"] for record in records[1:]]
+    tallies = [record["feasibility"] for record in records[1:]]
     failed = [record["failed"] for record in records]
-    assert [counts["infeasible"] for counts in found] == [sum(failed[:step]) for step in range(1, 6)]
-    assert [counts["candidates"] for counts in found] == [114 - 5 * step for step in range(1, 6)]
-    assert 20 < found[-1]["unlikely"] < 80
+    assert [counts["infeasible"] for counts in tallies] == [sum(failed[:step]) for step in range(1, 6)]
+    assert [counts["candidates"] for counts in tallies] == [114 - 5 * step for step in range(1, 6)]
+    assert 20 < tallies[-1]["unlikely"] < 80
 
 
 def test_any_strategy_is_kept_from_excluded_candidates(tmp_path):
@@ -144,8 +144,8 @@ def test_scores_are_those_that_were_weighted(tmp_path):
     driver = make(RightmostQuery(5), "weight", tmp_path)
     ids = torch.arange(120)[~torch.isin(torch.arange(120), torch.tensor(LABELED))]
     failed = ids[FAILS[ids]][:8].tolist()
-    known = [POINTS[LABELED]]
-    assert driver.feasibility.learn(driver.choice_pool, known, failed, driver.candidates())["infeasible"] == 8
+    labeled_inputs = [POINTS[LABELED]]
+    assert driver.feasibility.learn(driver.choice_pool, labeled_inputs, failed, driver.candidates())["infeasible"] == 8
     best = top_k(driver, lambda outputs: outputs[:, 0] + 5, 3, lambda inputs: inputs)
     expected = (POINTS[ids, 0].double() + 5) * driver.feasibility.weights(ids).double()
     assert best.scores.tolist() == pytest.approx(expected.sort(descending=True).values[:3].tolist(), rel=1e-6)

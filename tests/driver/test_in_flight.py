@@ -220,9 +220,9 @@ class Slow(Keeper):
     """Answers, in each phase, what it took in the one before."""
 
     def work(self, requests: Any, answers: Any) -> None:
-        known = set(self.phases[-1])
-        answers.put_many(Label(request, 1) for request in self.kept if request.id not in known)
-        self.kept = [request for request in self.kept if request.id in known]
+        ids = set(self.phases[-1])
+        answers.put_many(Label(request, 1) for request in self.kept if request.id not in ids)
+        self.kept = [request for request in self.kept if request.id in ids]
 
 
 class Returning(Keeper):

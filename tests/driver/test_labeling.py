@@ -73,14 +73,14 @@ class Drawing(BaseLabel):
 def test_global_generators_are_as_if_the_label_strategy_had_drawn_nothing(
     build: Any, toys: Any, tmp_path: Path
 ) -> None:
-    found = []
+    outcomes = []
     for disturbs in (False, True):
         torch.manual_seed(0), random.seed(0), np.random.seed(0)
         driver = build(label_strategy=Drawing(disturbs=disturbs), run_id="r", root_log_dir=tmp_path / str(disturbs))
         torch.manual_seed(0)
         driver.run()
-        found.append((dumps(global_rng_state()), driver.learner.weight.tolist()))
-    assert found[0] == found[1]
+        outcomes.append((dumps(global_rng_state()), driver.learner.weight.tolist()))
+    assert outcomes[0] == outcomes[1]
 
 
 class Scripted(BaseLabel):
@@ -218,9 +218,9 @@ def test_request_whose_answers_are_no_labels_fails_for_good_and_each_attempt_is_
     assert max(attempt for _, attempt in solver.asked) == retries
     settled = [request for request in run.requests() if request["state"] != "open"]
     assert len(settled) >= 9
-    for one in settled:
-        is_label = one["sample"] % 3 == 2 or (one["sample"] % 3 == 1 and retries)
-        assert one["state"] == ("labeled" if is_label else "failed")
+    for request in settled:
+        is_label = request["sample"] % 3 == 2 or (request["sample"] % 3 == 1 and retries)
+        assert request["state"] == ("labeled" if is_label else "failed")
     attempts = sum(request["attempt"] for request in run.requests())
     assert [refusal["cost"] for refusal in run.refused()] == [2.0] * attempts
 

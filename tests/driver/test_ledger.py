@@ -39,7 +39,7 @@ def label_of(request: Request, cost: float = 1.0) -> AcceptedLabel:
 
 
 def state_of(requests: list[Request], accepted: list[AcceptedLabel] = []) -> LabelingState:  # noqa: B006
-    costs = {one.id: 1.0 for one in [*requests, *(one.request for one in accepted)]}
+    costs = {request.id: 1.0 for request in [*requests, *(label.request for label in accepted)]}
     return LabelingState(requests, accepted, set(), set(), {}, costs, True, False, False)
 
 
@@ -254,7 +254,9 @@ class Machine(RuleBasedStateMachine):
                 open_.append(Request(request.id, 0, request.ordinal, request.item, request.attempt + 1))
             else:
                 batch.give_up(entry)
-            assert {one.id for one in batch.known()} == {one.id for one in [*open_, *(one.request for one in labels)]}
+            assert {asked.id for asked in batch.known()} == {
+                asked.id for asked in [*open_, *(label.request for label in labels)]
+            }
         if committed:
             self.open, self.labels, self.held = open_, labels, held
             self.ledger.send(self.ledger.apply(batch))
@@ -262,7 +264,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def end_phase(self) -> None:
         closed = self.ledger.close()
-        assert sorted(one.request.id for one in closed) == sorted(one.request.id for one in self.labels)
+        assert sorted(label.request.id for label in closed) == sorted(label.request.id for label in self.labels)
         self.labels = []
         self.ledger.begin_query(0)
 
@@ -271,15 +273,17 @@ class Machine(RuleBasedStateMachine):
         ledger = self.ledger
         entries = list(ledger._entries.values())
         assert attempts(entry.request for entry in ledger.open.values()) == attempts(self.open)
-        assert {key for key, one in ledger.accepted.items() if one.label} == {one.request.id for one in self.labels}
+        assert {key for key, entry in ledger.accepted.items() if entry.label} == {
+            label.request.id for label in self.labels
+        }
         assert ledger.taken().keys() == self.held.keys()
         ready = {id(entry) for entry in entries if entry.state is RequestState.READY}
-        assert {id(one) for one in ledger._of_ticket.values()} == ready
+        assert {id(entry) for entry in ledger._of_ticket.values()} == ready
         for entry in entries:
             assert (entry.ticket is not None) == (entry.state is RequestState.READY)
         counts = {state: sum(entry.state is state for entry in entries) for state in RequestState}
         assert {state: ledger._in_state[state] for state in RequestState} == counts
-        assert {one.id for one in ledger.recalled()} == {
+        assert {request.id for request in ledger.recalled()} == {
             entry.request.id for entry in entries if entry.state is RequestState.RECALLED
         }
         assert math.isfinite(ledger.budget.left)

@@ -85,10 +85,10 @@ def make(
 
 
 def drained(requests: RequestQueue) -> list[Any]:
-    found = []
+    items = []
     while not requests.empty():
-        found.append(requests.get())
-    return found
+        items.append(requests.get())
+    return items
 
 
 # -- what is an id ---------------------------------------------------------------------------------------
@@ -243,8 +243,8 @@ def test_a_request_carries_its_key() -> None:
     requests = make()
     requests.begin(4, math.inf)
     requests.put_many([8, 6])
-    found = [requests.get_request() for _ in range(2)]
-    assert [(request.id, request.step, request.ordinal, request.item, request.attempt) for request in found] == [
+    taken = [requests.get_request() for _ in range(2)]
+    assert [(request.id, request.step, request.ordinal, request.item, request.attempt) for request in taken] == [
         (request_id("r1", 4, 0), 4, 0, 8, 0),
         (request_id("r1", 4, 1), 4, 1, 6, 0),
     ]
@@ -294,8 +294,8 @@ def test_every_queue_delivers_each_request_once(queue_cls: Callable[[], Any]) ->
     requests.put_many(items)
     assert requests.qsize() == 5
     assert not requests.empty()
-    found = drained(requests)
-    assert {id(one) for one in found} == {id(one) for one in items}
+    delivered = drained(requests)
+    assert {id(item) for item in delivered} == {id(item) for item in items}
     assert requests.qsize() == 0
     with pytest.raises(queue.Empty):
         requests.get()
@@ -325,8 +325,8 @@ def test_refilling_replaces_what_is_left(queue_cls: Callable[[], Any]) -> None:
     new = [Request(str(place), 0, place, item, attempt=place) for place, item in enumerate([11, torch.ones(1), 13])]
     requests._ledger.hand_out_only(new)
     assert requests.qsize() == 3
-    found = [requests.get_request() for _ in range(3)]
-    assert sorted(found, key=lambda one: one.ordinal) == new
+    taken = [requests.get_request() for _ in range(3)]
+    assert sorted(taken, key=lambda one: one.ordinal) == new
     assert requests.empty()
 
 
@@ -389,8 +389,8 @@ def test_a_request_that_is_being_taken_is_not_promised_to_another_thread() -> No
 
     requests = make(queue_cls=Slow)
     requests.put(3)
-    found: list[Any] = []
-    taker = threading.Thread(target=lambda: found.append(requests.get()), daemon=True)
+    taken: list[Any] = []
+    taker = threading.Thread(target=lambda: taken.append(requests.get()), daemon=True)
     taker.start()
     assert waiting.wait(10)
     assert requests.empty()
@@ -398,7 +398,7 @@ def test_a_request_that_is_being_taken_is_not_promised_to_another_thread() -> No
         requests.get()
     go.set()
     taker.join(10)
-    assert found == [3]
+    assert taken == [3]
 
 
 def test_an_interrupted_get_loses_nothing() -> None:

@@ -27,33 +27,33 @@ def strategies(**parts: Any) -> StrategySet:
 
 def test_names_are_unique_and_in_a_fixed_order() -> None:
     parts = [Named() for _ in range(5)]
-    found = strategies(
+    roles = strategies(
         query_strategies=parts[:2], metrology_strategies=parts[2:3], label_strategy=parts[3], start_strategy=parts[4]
     )
-    assert found.by_name == dict(zip(["named", "named-2", "named-3", "named-4", "named-5"], parts, strict=True))
-    assert [found.name_of(part) for part in parts] == list(found.by_name)
+    assert roles.by_name == dict(zip(["named", "named-2", "named-3", "named-4", "named-5"], parts, strict=True))
+    assert [roles.name_of(part) for part in parts] == list(roles.by_name)
 
 
 def test_one_object_of_several_kinds_has_one_name() -> None:
     both, every = Named(), Named()
-    found = strategies(
+    roles = strategies(
         query_strategies=[both, every], metrology_strategies=[every], label_strategy=every, start_strategy=both
     )
-    assert found.by_name == {"named": both, "named-2": every}
-    assert (found.start, found.query, found.metrology, found.label) == (both, [both, every], [every], every)
+    assert roles.by_name == {"named": both, "named-2": every}
+    assert (roles.start, roles.query, roles.metrology, roles.label) == (both, [both, every], [every], every)
 
 
 def test_lists_are_copies_of_those_of_the_config() -> None:
     given = [Named()]
-    found = strategies(query_strategies=given, metrology_strategies=given)
-    found.query.clear()
-    found.metrology.clear()
+    roles = strategies(query_strategies=given, metrology_strategies=given)
+    roles.query.clear()
+    roles.metrology.clear()
     assert len(given) == 1
 
 
 def test_missing_kinds_are_empty() -> None:
-    found = strategies()
-    assert (found.query, found.metrology, found.start, found.label, found.by_name) == ([], [], None, None, {})
+    roles = strategies()
+    assert (roles.query, roles.metrology, roles.start, roles.label, roles.by_name) == ([], [], None, None, {})
 
 
 def test_name_of_a_stranger_is_refused_even_if_it_is_equal() -> None:

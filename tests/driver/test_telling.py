@@ -54,32 +54,32 @@ def test_wrong_answer_is_refused_and_the_others_stand(driver: Driver, answer: An
 
 def test_request_is_named_in_any_way(driver: Driver) -> None:
     eight, nine, ten = driver.ask()
-    found = verdicts(driver, Label(eight, 1), Label(nine.request.id[:8].upper(), 1), Failed(ten.request, "dark"))
-    assert found == [("accepted", "")] * 3
+    outcomes = verdicts(driver, Label(eight, 1), Label(nine.request.id[:8].upper(), 1), Failed(ten.request, "dark"))
+    assert outcomes == [("accepted", "")] * 3
     assert driver.ask() == []
 
 
 def test_answers_that_contradict_each_other_are_all_refused(driver: Driver) -> None:
-    found = verdicts(driver, Label(8, 1), Label(9, 0), Label(8, 0), Label(9, 0))
-    assert found[0] == found[2] == ("refused", "answer 1 and answer 3 answer one request differently")
-    assert found[1::2] == [("accepted", ""), ("repeated", "answer 2 says the same")]
+    outcomes = verdicts(driver, Label(8, 1), Label(9, 0), Label(8, 0), Label(9, 0))
+    assert outcomes[0] == outcomes[2] == ("refused", "answer 1 and answer 3 answer one request differently")
+    assert outcomes[1::2] == [("accepted", ""), ("repeated", "answer 2 says the same")]
 
 
 def test_reason_of_a_refusal_is_short_however_many_answers_contradict_each_other(driver: Driver) -> None:
     answers = [Label(8 + place % 2, place % 4 // 2) for place in range(1000)]
-    found = driver.tell([*answers, Label(10, 1)]).answers
-    assert [answer.verdict for answer in found] == ["refused"] * 1000 + ["accepted"]
+    outcomes = driver.tell([*answers, Label(10, 1)]).answers
+    assert [answer.verdict for answer in outcomes] == ["refused"] * 1000 + ["accepted"]
     listed = "answer 1 and answer 3 and answer 5 and 497 others"
-    assert {answer.reason for answer in found[:1000:2]} == {f"{listed} answer one request differently"}
-    assert max(len(answer.reason) for answer in found) < 100
+    assert {answer.reason for answer in outcomes[:1000:2]} == {f"{listed} answer one request differently"}
+    assert max(len(answer.reason) for answer in outcomes) < 100
 
 
 def test_digits_that_begin_one_request_name_it_and_no_others_do(driver: Driver) -> None:
     keys = [request.request.id for request in driver.ask()]
     names = [keys[1][:4], keys[0][:31], f"{keys[2]}0", "g000", keys[2][:3], ""]
-    found = verdicts(driver, *(Label(name, 1) for name in names))
-    assert [verdict for verdict, _ in found] == ["accepted"] * 2 + ["refused"] * 4
-    assert all("there is no request" in reason for _, reason in found[2:])
+    outcomes = verdicts(driver, *(Label(name, 1) for name in names))
+    assert [verdict for verdict, _ in outcomes] == ["accepted"] * 2 + ["refused"] * 4
+    assert all("there is no request" in reason for _, reason in outcomes[2:])
 
 
 @pytest.mark.parametrize("taken_in", [False, True])
@@ -198,7 +198,9 @@ def test_what_is_told_while_the_label_strategy_works_is_taken_in(
     assert dropped == taken[:told_of]
     assert nothing == []
     tried_again = verdict == "infrastructure"
-    assert [(one.item, one.attempt) for one in again] == [(one.item, 1) for one in dropped if tried_again]
+    assert [(request.item, request.attempt) for request in again] == [
+        (request.item, 1) for request in dropped if tried_again
+    ]
     values = [int(driver.train_datapool[place][1]) for place in range(8, len(driver.train_datapool))]
     first = {"label": [1] * told_of, "infrastructure": [0] * told_of, "withdrawn": []}[verdict]
     assert values == first + [0] * (3 - told_of)

@@ -100,10 +100,10 @@ def test_answers_in_any_order_and_portions_give_the_run_that_they_give_all_at_on
 
 def test_labels_that_are_told_train_as_those_of_a_pool_that_knows_them(ask: Build, build: Build) -> None:
     told = finish(ask, lambda requests: [Label(request, request.sample % 2) for request in requests])  # type: ignore[operator]
-    known = build(run_id="known")
-    known.run()
-    assert Run(told.log_dir).records() == Run(known.log_dir).records()
-    assert all(torch.equal(*both) for both in zip(told.learner.parameters(), known.learner.parameters(), strict=True))
+    of_pool = build(run_id="known")
+    of_pool.run()
+    assert Run(told.log_dir).records() == Run(of_pool.log_dir).records()
+    assert all(torch.equal(*both) for both in zip(told.learner.parameters(), of_pool.learner.parameters(), strict=True))
 
 
 def test_steps_called_by_hand_go_on_in_the_labeling_phase(ask: Build) -> None:
