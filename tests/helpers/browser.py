@@ -58,11 +58,11 @@ class Watched:
         assert package.origin is not None
         # through the debugger, since the page's own policy allows no script of others
         self.page.evaluate(Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
-        found: dict[str, Any] = self.page.evaluate("axe.run()")
+        report: dict[str, Any] = self.page.evaluate("axe.run()")
         return [
-            f"{one['id']}: {[node['target'] for node in one['nodes']][:3]}"
-            for one in found["violations"]
-            if one["impact"] in ("serious", "critical")
+            f"{violation['id']}: {[node['target'] for node in violation['nodes']][:3]}"
+            for violation in report["violations"]
+            if violation["impact"] in ("serious", "critical")
         ]
 
 
@@ -104,8 +104,8 @@ def watched(
         java_script_enabled=script,
     )
     try:
-        found = Watched(context.new_page())
-        found.page.goto(url)
-        yield found
+        window = Watched(context.new_page())
+        window.page.goto(url)
+        yield window
     finally:
         context.close()

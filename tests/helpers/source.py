@@ -73,14 +73,14 @@ class Source:
 
 def imports_of(tree: ast.AST) -> list[Import]:
     """List all imports of a syntax tree."""
-    found = []
+    imports = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [Import(one.name, "", node.lineno) for one in node.names]
+            imports += [Import(alias.name, "", node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
-            found += [Import(module, one.name, node.lineno) for one in node.names]
-    return found
+            imports += [Import(module, alias.name, node.lineno) for alias in node.names]
+    return imports
 
 
 @functools.cache
@@ -117,13 +117,13 @@ def public_names(module: str) -> frozenset[str]:
     loaded: Any = importlib.import_module(module)
     if hasattr(loaded, "__all__"):
         return frozenset(loaded.__all__)
-    found = set()
+    names = set()
     for node in ast.parse(Path(loaded.__file__).read_text(encoding="utf-8")).body:
         match node:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
-                found.add(name)
+                names.add(name)
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if "TypeVar" not in ast.unparse(value):
-                found.add(name)
+                names.add(name)
             case ast.AnnAssign(target=ast.Name(id=name)):
-                found.add(name)
-    return frozenset(name for name in found if not name.startswith("_"))
+                names.add(name)
+    return frozenset(name for name in names if not name.startswith("_"))
