@@ -180,7 +180,7 @@ def campaign(folder: Path, scheduler: str, jobs: int, kills: int, seed: int, clu
 def result_of(folder: Path) -> dict[str, Any]:
     """Return what must be equal: picks, values, records and weights; not attempts, failures, costs and times."""
     run = Run(folder / "runs" / RUN_ID)
-    found = run.decisions()
+    decisions = run.decisions()
     last = folder / "runs" / RUN_ID / "ckpt" / run.checkpoints()[-1]["file"]
     weights = {name: tensor.tolist() for name, tensor in load_file(last).items() if name.startswith("model.")}
     assert weights, "the checkpoint has no weights"
@@ -189,19 +189,19 @@ def result_of(folder: Path) -> dict[str, Any]:
             (request["step"], request["sample"], request["strategy"], request["score"]) for request in run.requests()
         ],
         "states": [request["state"] for request in run.requests()],
-        "values": [(row[0], row[1], row[6]) for row in found["labels"]],
-        "records": found["records"],
+        "values": [(row[0], row[1], row[6]) for row in decisions["labels"]],
+        "records": decisions["records"],
         "weights": weights,
     }
 
 
 def faults(folder: Path, submitted: list[str], expected: dict[str, Any]) -> list[str]:
     """Return what is wrong with a run that has ended."""
-    found = result_of(folder)
+    result = result_of(folder)
     wrong = [
-        f"{name} differ: {_first(found[name], expected[name])}" for name in expected if found[name] != expected[name]
+        f"{name} differ: {_first(result[name], expected[name])}" for name in expected if result[name] != expected[name]
     ]
-    if found["states"] != expected["states"]:
+    if result["states"] != expected["states"]:
         run = Run(folder / "runs" / RUN_ID)
         reasons = {request["id"]: [] for request in run.requests()}
         for refusal in run.refused():

@@ -19,20 +19,22 @@ import harness
 def plan(servers: harness.Servers, names: list[str], kills: int) -> dict[str, list[harness.Task]]:
     """Return all tasks by the kind of their fault."""
     calls = servers.trace()
-    found = harness.points(calls, names)
-    if [harness.shape(one) for one in found] != [harness.shape(one) for one in harness.points(servers.trace(), names)]:
+    points = harness.points(calls, names)
+    if [harness.shape(call) for call in points] != [
+        harness.shape(call) for call in harness.points(servers.trace(), names)
+    ]:
         raise RuntimeError("two runs made other calls: no fault can be aimed")
-    tasks = {"kill": [servers.lives(harness.at(point, "kill")) for point in found]}
+    tasks = {"kill": [servers.lives(harness.at(point, "kill")) for point in points]}
     for place, error in enumerate(harness.ERRORS):
         again = {"again": True}  # every second call: the same process goes on, the others leave it to a new one
         tasks[error] = [
             servers.lives(harness.at(one, error, **(again if number % 2 == place else {})))
-            for number, one in enumerate(found)
+            for number, one in enumerate(points)
         ]
-    writing = [i for i, one in enumerate(calls) if one in found and one.name in ("write", "pwrite64", "mkdir")]
+    writing = [i for i, one in enumerate(calls) if one in points and one.name in ("write", "pwrite64", "mkdir")]
     tasks["full disk"] = [servers.lives(harness.full_disk(calls, place)) for place in writing]
     # a run that is being taken up again is killed as well: after a commit cut short, inside training, at the end
-    for cut in [found[int(len(found) * part)] for part in (0.45, 0.65, 0.97)]:
+    for cut in [points[int(len(points) * part)] for part in (0.45, 0.65, 0.97)]:
         first = harness.at(cut, "kill")
         resumed = harness.points(servers.trace(first), names)
         tasks.setdefault("kill while resuming", []).extend(

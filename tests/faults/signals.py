@@ -181,19 +181,19 @@ def faults(sent: Sent, ended: Ended, run: Path) -> list[str]:
         return []
     if not sent.entered and ended.code == 1 and "Fatal Python error: init_import_site" in ended.err:
         return []
-    found = [f"a traceback: {ended.err[-1000:]}"] if "Traceback" in ended.err or "ignored" in ended.err else []
+    wrong = [f"a traceback: {ended.err[-1000:]}"] if "Traceback" in ended.err or "ignored" in ended.err else []
     if ended.code == 0 and sent.written == ended.out + ended.err != "":
-        return found
+        return wrong
     if ended.code != 130:
-        found.append(f"exit code {ended.code}")
+        wrong.append(f"exit code {ended.code}")
     said = [line for line in lines if SENTENCE.fullmatch(line)]
     if len(said) != 1:
-        found.append(f"not one sentence: {lines}")
+        wrong.append(f"not one sentence: {lines}")
     if "alcore resume e11" in ended.err and not (run / "run.db").is_file():
-        found.append("it names a run that is not there")
+        wrong.append("it names a run that is not there")
     if "before the run began" in ended.err and run.exists():
-        found.append("it says that the run had not begun, and it is there")
-    return found
+        wrong.append("it says that the run had not begun, and it is there")
+    return wrong
 
 
 def interrupt(
@@ -255,8 +255,8 @@ def sweep(
         else:
             offset = part * measured.last_line
         number = signal.SIGTERM if place % 5 == 4 else signal.SIGINT
-        word, found = interrupt(offset, kind == 0, loaded, number, measured.essence, parent)
-        yield word, [f"{number.name} {offset:.3f} s after the start: {fault}" for fault in found]
+        word, wrong = interrupt(offset, kind == 0, loaded, number, measured.essence, parent)
+        yield word, [f"{number.name} {offset:.3f} s after the start: {fault}" for fault in wrong]
 
 
 class Others:

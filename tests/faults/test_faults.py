@@ -40,8 +40,8 @@ def test_the_fork_server_changes_nothing(servers: Any) -> None:
                     except subprocess.TimeoutExpired:
                         first.kill()
             subprocess.run(command, check=True, timeout=60, stderr=subprocess.DEVNULL)
-            found = servers.ask({"essence": str(place)})["essence"]
-            differing = differences(found, servers.expected)
+            essence = servers.ask({"essence": str(place)})["essence"]
+            differing = differences(essence, servers.expected)
             assert {name.partition(":")[0] for name in differing} <= {
                 "experiment.toml"
             }  # it names the module of the parts

@@ -23,13 +23,13 @@ def flushes() -> list[str]:
     Nor is a migration (``formats.py``): `test_new_database_is_in_its_place_on_the_disk` covers its flush. What is
     written for other programs (``folders.py``) is no part of a run.
     """
-    found = []
+    places = []
     others = {STORE / name for name in ("fork.py", "formats.py", "folders.py")}
     for path in sorted(set(STORE.glob("*.py")) - others):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.fsync", "os.fdatasync", "fsync_path"):
-                found.append(f"{path.name}:{node.lineno}-{node.end_lineno}")
-    return found
+                places.append(f"{path.name}:{node.lineno}-{node.end_lineno}")
+    return places
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def essence(place: Path) -> dict[str, Any]:
     folder = place / "root" / RUN_ID
     run = Run(folder)
     log = json.loads((folder / "driver_log.json").read_text())
-    found = essence_of(folder) | {
+    content = essence_of(folder) | {
         "meta": {
             key: repr(value) for key, value in run.meta().items() if key not in ("started", "ended", "environment")
         },
@@ -80,7 +80,7 @@ def essence(place: Path) -> dict[str, Any]:
             if not path.relative_to(place / "root").parts[0].startswith(".alcore-building.")
         ),
     }
-    return dict(json.loads(json.dumps(found)))
+    return dict(json.loads(json.dumps(content)))
 
 
 def judge(told: dict[str, Any], fault: dict[str, Any], *, last: bool) -> list[str]:
