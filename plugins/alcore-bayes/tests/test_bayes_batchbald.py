@@ -159,7 +159,7 @@ def test_sampled_configurations_are_unbiased():
     for x in range(3):
         exact.extend(p[:, x])
     draws = 800
-    means, found = torch.zeros(draws, 3, dtype=torch.float64), torch.zeros(draws, 27, dtype=torch.float64)
+    means, frequencies = torch.zeros(draws, 3, dtype=torch.float64), torch.zeros(draws, 27, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     for draw in range(draws):
         configurations = Configurations(3, 8, generator)
@@ -169,12 +169,12 @@ def test_sampled_configurations_are_unbiased():
         assert len(configurations.probability) <= 8
         means[draw] = configurations.probability @ configurations.weights
         # A configuration is known by the weights that it leaves the models
-        found[draw].index_add_(
+        frequencies[draw].index_add_(
             0, torch.cdist(configurations.weights, exact.weights).argmin(dim=1), configurations.probability
         )
     independent = torch.sqrt(exact.probability @ (exact.weights - 1 / 3) ** 2 / 8)
     assert (means.std(dim=0) < independent).all()  # as it would not be if all had one quantile of the class
-    for drawn, expected in ((means, torch.full((3,), 1 / 3)), (found, exact.probability)):
+    for drawn, expected in ((means, torch.full((3,), 1 / 3)), (frequencies, exact.probability)):
         deviation = torch.maximum(drawn.std(dim=0), torch.sqrt(expected / 8)) / math.sqrt(draws)
         assert ((drawn.mean(dim=0) - expected).abs() < 4.5 * deviation).all()  # by chance for one seed in 5,000
 

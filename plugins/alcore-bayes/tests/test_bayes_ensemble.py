@@ -52,7 +52,7 @@ def test_members_that_return_one_number_a_sample():
 def test_members_begin_with_different_weights_that_the_seed_decides():
     first, again, other = made(), made(), made(seed=1)
     flat = [weights(member) for member in first.members]
-    assert len({tuple(one.tolist()) for one in flat}) == 5
+    assert len({tuple(vector.tolist()) for vector in flat}) == 5
     assert all(torch.equal(weights(a), b) for a, b in zip(again.members, flat, strict=True))
     assert not any(torch.equal(weights(a), b) for a, b in zip(other.members, flat, strict=True))
 
