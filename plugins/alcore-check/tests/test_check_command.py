@@ -62,9 +62,9 @@ class Forgets(torch.nn.Linear):
     def __init__(self, info):
         super().__init__(info.features, info.classes)
     def load_state_dict(self, *args, **kwargs):
-        found = super().load_state_dict(*args, **kwargs)
+        keys = super().load_state_dict(*args, **kwargs)
         torch.nn.init.zeros_(self.bias)
-        return found
+        return keys
 '''
 _MOONS = """\
 [data.moons]
@@ -123,13 +123,13 @@ def test_a_learner_of_tables_comes_back_as_it_was_saved(check, learner):
 
 
 def test_forecast_counts_what_was_seen(check):
-    found = check(_MOONS + _SIMULATOR)
-    assert found["cost"] == 3.0
-    assert found["label"] == "1"
-    assert found["forecast"]["labels"] == 20
-    assert found["forecast"]["cost"] == 60.0
-    assert found["forecast"]["labeling"] == pytest.approx(20 * found["seconds"]["label"])
-    assert found["forecast"]["bytes"] > 4 * found["checkpoint"] > 0
+    result = check(_MOONS + _SIMULATOR)
+    assert result["cost"] == 3.0
+    assert result["label"] == "1"
+    assert result["forecast"]["labels"] == 20
+    assert result["forecast"]["cost"] == 60.0
+    assert result["forecast"]["labeling"] == pytest.approx(20 * result["seconds"]["label"])
+    assert result["forecast"]["bytes"] > 4 * result["checkpoint"] > 0
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_forecast_counts_what_was_seen(check):
 )
 def test_labels_that_are_got_at_the_same_time_are_said_and_forecast_so(check, command, at_once, in_turn, said):
     toml = _MOONS + _SIMULATOR + ("" if at_once is None else f"at_once = {at_once}\n")
-    found = check(toml)
-    assert found["at_once"] == at_once
-    assert found["forecast"]["labeling"] == pytest.approx(in_turn * found["seconds"]["label"])
+    result = check(toml)
+    assert result["at_once"] == at_once
+    assert result["forecast"]["labeling"] == pytest.approx(in_turn * result["seconds"]["label"])
     out, _ = command("check", "experiment.toml", "--allow-code", "--run-id", "again")
     (labeling,) = (line for line in out.splitlines() if line.startswith("labeling"))
     assert labeling.endswith(said)
@@ -170,9 +170,9 @@ max_active_learning_steps = 10
         "from alcore_labelers import Labeled\n\ndef twice(named):\n"
         "    return Labeled(2 * named['x'], cost=2 * (10 + 1000 * named['x']))\n"
     )
-    found = check(space)
-    assert found["cost"] == pytest.approx(2 * found["expected"])
-    assert found["forecast"]["cost"] == pytest.approx(2 * 510 * found["forecast"]["labels"], rel=0.1)
+    result = check(space)
+    assert result["cost"] == pytest.approx(2 * result["expected"])
+    assert result["forecast"]["cost"] == pytest.approx(2 * 510 * result["forecast"]["labels"], rel=0.1)
 
 
 @pytest.mark.parametrize(("set_", "labels"), [("driver.budget=25", 8), ("driver.max_active_learning_steps=100", 48)])
@@ -196,27 +196,27 @@ def test_forecast_ends_where_budget_or_pool_do(check, set_, labels):
 )
 def test_what_would_end_the_campaign_is_a_fault(check, change, fault):
     moons = _MOONS.replace("0.2", "0") if "start" in change else _MOONS
-    found = check(moons + change, code=1)
-    assert fault in " ".join(found["faults"])
-    assert found["forecast"] is None
+    result = check(moons + change, code=1)
+    assert fault in " ".join(result["faults"])
+    assert result["forecast"] is None
 
 
 def test_withdrawn_label_is_no_fault(check):
-    found = check(_MOONS + '[label.simulator]\nuse = "mine:Simulator"\nfails = "withdrawn"\n')
-    assert found["faults"] == []
+    result = check(_MOONS + '[label.simulator]\nuse = "mine:Simulator"\nfails = "withdrawn"\n')
+    assert result["faults"] == []
 
 
 def test_a_rehearsal_is_told_to_no_tracker(check, tmp_path):
-    found = check(_MOONS.replace("0.2", "0") + _SIMULATOR + '[start.random]\n[observe.mine]\nuse = "mine:Tracker"\n')
-    assert found["rehearsed"]
-    assert found["faults"] == []
+    result = check(_MOONS.replace("0.2", "0") + _SIMULATOR + '[start.random]\n[observe.mine]\nuse = "mine:Tracker"\n')
+    assert result["rehearsed"]
+    assert result["faults"] == []
     assert set((tmp_path / "told.txt").read_text().split()) == {"checked"}
 
 
 def test_links_of_the_users_program_are_copied_as_links(check):
-    found = check(_MOONS + '[label.simulator]\nuse = "mine:Simulator"\nfails = "links"\n')
-    assert found["faults"] == []
-    assert found["seconds"]["resume"] > 0
+    result = check(_MOONS + '[label.simulator]\nuse = "mine:Simulator"\nfails = "links"\n')
+    assert result["faults"] == []
+    assert result["seconds"]["resume"] > 0
 
 
 def test_forecast_of_a_pool_whose_steps_look_at_other_candidates_is_not_ended_by_one_part(check):
@@ -232,9 +232,9 @@ def test_too_large_a_run_directory_is_a_fault(check, monkeypatch):
 
 
 def test_forecast_counts_the_first_selection_of_a_cold_start_once(check):
-    found = check(_MOONS.replace("0.2", "0") + _SIMULATOR + "[start.random]\nmax_samples = 17\n")
-    assert (found["labeled"], found["asked"]) == (17, 10)
-    assert found["forecast"]["labels"] == 27
+    result = check(_MOONS.replace("0.2", "0") + _SIMULATOR + "[start.random]\nmax_samples = 17\n")
+    assert (result["labeled"], result["asked"]) == (17, 10)
+    assert result["forecast"]["labels"] == 27
 
 
 def test_people_who_label_are_waited_for(command):
@@ -246,8 +246,8 @@ def test_people_who_label_are_waited_for(command):
 
 
 def test_a_step_that_asks_for_nothing_is_a_fault(check):
-    found = check(_MOONS + "[query.uq]\nmax_samples = 0\n", code=1)
-    assert found["faults"] == ["the first step asks for nothing; look at the query strategies and their max_samples"]
+    result = check(_MOONS + "[query.uq]\nmax_samples = 0\n", code=1)
+    assert result["faults"] == ["the first step asks for nothing; look at the query strategies and their max_samples"]
 
 
 def test_bad_input_begins_no_run(command, tmp_path):
