@@ -55,17 +55,17 @@ FUNCTIONS = {
 @pytest.mark.parametrize("block", [2**18, 24])
 def test_arguments_stay_as_they_were_and_precision_makes_no_difference(name, block, monkeypatch):
     monkeypatch.setattr("alcore_diversity.distances.BLOCK", block)
-    found = []
+    results = []
     for dtype in (torch.float32, torch.float64):
         features = torch.randn(40, 3, generator=seeded()).to(dtype)
         labeled = (torch.randn(6, 3, generator=seeded()) + 1).to(dtype)
         shares = torch.randint(1, 9, (40, 3), generator=seeded()).to(dtype) / 8
         unwritten = Unwritten()
         unwritten.given("arguments", (features, labeled, shares, CLASSES))
-        found.append(FUNCTIONS[name](features, labeled, shares))
+        results.append(FUNCTIONS[name](features, labeled, shares))
         unwritten.check()
     if name != "Frame":  # it rounds to single precision, less what single precision has lost already
-        assert same(*found)
+        assert same(*results)
 
 
 def test_tiny_features_in_double_precision_have_gradients():

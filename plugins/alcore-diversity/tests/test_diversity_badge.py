@@ -69,12 +69,12 @@ def test_draws_follow_the_squared_distances(monkeypatch, proposals):
         after = np.minimum(squares[first], squares[second])
         expected[second, third] = squares[first, second] / squares[first].sum() * after[third] / after.sum()
     assert sum(expected.values()) == pytest.approx(1)
-    found = dict.fromkeys(expected, 0)
+    counts = dict.fromkeys(expected, 0)
     for seed in range(1200):
         positions, _ = badge(features, probabilities, 3, seeded(seed))
         assert int(positions[0]) == first
-        found[tuple(positions[1:].tolist())] += 1
-    statistic = sum((found[pair] - 1200 * p) ** 2 / (1200 * p) for pair, p in expected.items())
+        counts[tuple(positions[1:].tolist())] += 1
+    statistic = sum((counts[pair] - 1200 * p) ** 2 / (1200 * p) for pair, p in expected.items())
     assert min(expected.values()) * 1200 > 5
     assert statistic < CHI_SQUARE_19
 

@@ -78,8 +78,8 @@ def plain_typiclust(features, clusters, labeled, n, neighbors):
     """One cluster after the other, by the definition; typicality by the whole matrix."""
     names = sorted(set(clusters.tolist()) | set(labeled.tolist()))
     sizes = {cluster: int((clusters == cluster).sum() + (labeled == cluster).sum()) for cluster in names}
-    known = {cluster: int((labeled == cluster).sum()) for cluster in names}
-    ranked = sorted(names, key=lambda one: (known[one], -sizes[one], one))
+    counts = {cluster: int((labeled == cluster).sum()) for cluster in names}
+    ranked = sorted(names, key=lambda one: (counts[one], -sizes[one], one))
     chosen = []
     for least, most in ((6, math.inf), (0, 5)):
         group = [cluster for cluster in ranked if least <= sizes[cluster] <= most]

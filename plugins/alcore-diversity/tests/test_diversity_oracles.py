@@ -116,19 +116,19 @@ class TestBADGE(QueryOracle):
             errors = [share - (label == predicted(p)) for label, share in enumerate(p)]
             gradients[one] = [error * number for error in errors for number in rows[one]]
         none = [0.0] * len(gradients[candidates[0]])
-        known = [gradients[sample] for sample in waiting]
-        away = {sample: nearest(gradients[sample], known or [none]) ** 2 for sample in candidates}
+        taken = [gradients[sample] for sample in waiting]
+        away = {sample: nearest(gradients[sample], taken or [none]) ** 2 for sample in candidates}
         unit = asked[0].score / away[asked[0].sample]
         if not waiting:
             assert_best_first(asked[:1], {one: unit * square for one, square in away.items()})
-        known.append(gradients[asked[0].sample])
+        taken.append(gradients[asked[0].sample])
         for request in asked[1:]:
-            square = unit * nearest(gradients[request.sample], known) ** 2
+            square = unit * nearest(gradients[request.sample], taken) ** 2
             assert request.score > 0
             assert math.isclose(request.score, square, rel_tol=1e-6), (
                 f"sample {request.sample}: {request.score}, not {square}"
             )
-            known.append(gradients[request.sample])
+            taken.append(gradients[request.sample])
 
 
 class TestTypiClust(QueryOracle):

@@ -203,7 +203,7 @@ def test_distances_are_kept_while_features_stay_and_change_nothing(monkeypatch):
         assert len(made) == times, (layer, prepare)
         fresh = rounds(KCenterQuery(4, layer=layer), lambda *a, p=prepare: (p(*a), forget(*a)))
         assert kept == fresh
-        assert [one.scores for one in kept] == [one.scores for one in fresh]
+        assert [asked.scores for asked in kept] == [asked.scores for asked in fresh]
 
 
 def test_distances_are_not_kept_for_picks_that_were_not_labeled():
