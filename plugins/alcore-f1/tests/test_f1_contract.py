@@ -18,12 +18,12 @@ class TestF1Metrology(MetrologyContract):
             outputs = torch.cat([0 * outputs if kind == "logits" else 1 - outputs, outputs], dim=2)
         rows = (outputs.softmax(dim=2) if kind == "logits" else outputs).mean(dim=0).tolist()
         pairs = list(zip([row.index(max(row)) for row in rows], targets.tolist(), strict=True))
-        found = [figures(pairs, label) for label in range(len(rows[0]))]
+        by_label = [figures(pairs, label) for label in range(len(rows[0]))]
         accuracy = {"accuracy": sum(one == other for one, other in pairs) / len(pairs), "samples": len(pairs)}
-        if len(found) == 2:
-            return {**found[1], **accuracy}
+        if len(by_label) == 2:
+            return {**by_label[1], **accuracy}
         return {
-            name: sum(figures_of_label[name] for figures_of_label in found) / len(found) for name in found[0]
+            name: sum(figures_of_label[name] for figures_of_label in by_label) / len(by_label) for name in by_label[0]
         } | accuracy
 
 
