@@ -72,14 +72,14 @@ def test_predictions_are_those_of_gpytorch(kernel):
 def test_correlations_are_the_formula_pair_by_pair(kernel, seed):
     drawn = torch.Generator().manual_seed(seed)
     a, b, lengths = (torch.rand(n, 3, generator=drawn, dtype=torch.float64) + 0.1 for n in (4, 5, 2))
-    found = correlations(kernel, a, b, lengths)
+    matrices = correlations(kernel, a, b, lengths)
     for t in range(2):
         for i in range(4):
             for j in range(5):
                 r = math.dist((a[i] / lengths[t]).tolist(), (b[j] / lengths[t]).tolist())
                 matern = (1 + math.sqrt(5) * r + 5 / 3 * r * r) * math.exp(-math.sqrt(5) * r)
                 expected = math.exp(-r * r / 2) if kernel == "rbf" else matern
-                assert float(found[t, i, j]) == pytest.approx(expected, rel=1e-9)
+                assert float(matrices[t, i, j]) == pytest.approx(expected, rel=1e-9)
     assert torch.allclose(correlations(kernel, a, a, lengths).diagonal(dim1=1, dim2=2), torch.ones(2, 4).double())
 
 
