@@ -256,9 +256,9 @@ def test_groups_go_by_the_ids_of_the_pool_that_is_measured_on(tmp_path, on):
     held = TensorPool(outputs, true, labeled=[5, 1])
     metrology = ClassificationMetrology(on, groups={sample: f"of {sample}" for sample in range(6)})
     make_driver(metrology, TensorPool(outputs, true, labeled=[4, 2, 0]), val=held, folder=tmp_path).run()
-    found = {record["group"]: record["accuracy"] for record in metrology.records[0]["per_group"]}
+    accuracies = {record["group"]: record["accuracy"] for record in metrology.records[0]["per_group"]}
     expected = {"validation": [1, 5], "train": [0, 2, 4], "unlabeled": [1, 3, 5]}[on]
-    assert found == {f"of {sample}": float((outputs[sample] > 0) == true[sample]) for sample in expected}
+    assert accuracies == {f"of {sample}": float((outputs[sample] > 0) == true[sample]) for sample in expected}
 
 
 def test_ranking_of_more_samples_than_fit_is_that_of_a_random_part():

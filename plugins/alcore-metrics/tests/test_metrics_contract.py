@@ -58,7 +58,7 @@ class TestRegression(MetrologyContract):
         predicted = [mean(column) for column in columns]
         errors = [one - other for one, other in zip(predicted, true, strict=True)]
         squares, middle = math.fsum(error**2 for error in errors), mean(true)
-        found = {
+        figures = {
             "rmse": math.sqrt(squares / len(true)),
             "mae": mean(list(map(abs, errors))),
             "r2": 1 - squares / math.fsum((value - middle) ** 2 for value in true),
@@ -66,11 +66,11 @@ class TestRegression(MetrologyContract):
             "samples": len(true),
         }
         if outputs.dim() < 3:
-            return found
+            return figures
         spread = [math.fsum((value - middle) ** 2 for value in column) / len(column) + 1e-6
                   for column, middle in zip(columns, predicted, strict=True)]  # fmt: skip
         terms = [(math.log(2 * math.pi * v) + error**2 / v) / 2 for v, error in zip(spread, errors, strict=True)]
-        return found | {"nll": mean(terms)}
+        return figures | {"nll": mean(terms)}
 
 
 class TestFields(MetrologyContract):

@@ -76,8 +76,8 @@ def exact_r2(predicted, true):
 
 def mean_correlation(columns):
     """The mean of SciPy's over the quantities for which it is defined."""
-    known = [spearmanr(*column).statistic for column in columns if all(np.ptp(side) > 0 for side in column)]
-    return sum(known) / len(known) if known else math.nan
+    correlations = [spearmanr(*column).statistic for column in columns if all(np.ptp(side) > 0 for side in column)]
+    return sum(correlations) / len(correlations) if correlations else math.nan
 
 
 @settings(max_examples=80, deadline=None)

@@ -81,8 +81,8 @@ def test_crps_is_the_integral_that_defines_it(z):
     scale = 2.5
     below = quad(lambda x: norm.cdf(x / scale) ** 2, -60, z * scale)[0]
     above = quad(lambda x: norm.sf(x / scale) ** 2, z * scale, 60)[0]
-    found = gaussian_crps(torch.tensor(z, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64))
-    assert float(found) == pytest.approx(below + above, rel=1e-6)
+    crps = gaussian_crps(torch.tensor(z, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64))
+    assert float(crps) == pytest.approx(below + above, rel=1e-6)
 
 
 def swapped(model, inputs):
