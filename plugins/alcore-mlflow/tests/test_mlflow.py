@@ -53,12 +53,12 @@ class TestMLflowTracker(ObserverContract):
         client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
         experiment = client.get_experiment_by_name("alcore")
         runs = [] if experiment is None else client.search_runs([experiment.experiment_id])
-        found = []
+        posts = []
         for run in runs:
             if run.data.tags["alcore_run_id"] == driver.run_id:
                 names = [name for name in run.data.metrics if not name.startswith("seconds.")]
-                found += [(name, *point) for name in sorted(names) for point in points(client, run, name)]
-        return found
+                posts += [(name, *point) for name in sorted(names) for point in points(client, run, name)]
+        return posts
 
 
 def logged(root: Path) -> tuple[MlflowClient, list[Run]]:
