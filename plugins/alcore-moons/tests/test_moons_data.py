@@ -49,9 +49,9 @@ def test_the_points_are_those_of_scikit_learn(options, counts, noise, seed):
 @given(st.integers(1, 80), st.integers(1, 80), st.one_of(st.just(0.0), st.floats(1e-9, 10)), st.integers(0, 2**32 - 1))
 def test_points_and_classes_are_those_of_scikit_learn_to_the_bit(upper, lower, noise, seed):
     points, classes = two_moons(upper, lower, noise, seed)
-    expected, known = make_moons((upper, lower), noise=noise, random_state=seed)
+    expected, labels = make_moons((upper, lower), noise=noise, random_state=seed)
     assert (points.dtype, classes.dtype, points.tobytes()) == (np.float64, np.int64, expected.tobytes())
-    assert np.array_equal(classes, known)
+    assert np.array_equal(classes, labels)
 
 
 def test_two_moons_are_made_without_scikit_learn_and_scipy():

@@ -121,16 +121,16 @@ def test_a_single_layer_is_ridge_regression(penalty):
 
 
 def test_a_run_does_not_depend_on_the_unit_of_the_targets(tmp_path):
-    found = {}
+    outputs = {}
     for scale in (1.0, 1024.0):  # a power of two, so that rounding is the same
         torch.manual_seed(0)
         inputs, targets = problem(scale=scale)
         learner = mlp(DataInfo("regression", features=3), dropout=0.2)
         driver_of(tmp_path / str(scale), learner, inputs, targets, optimizer=(torch.optim.SGD, {"lr": 0.05})).run()
         with evaluating(learner):
-            found[scale] = learner(inputs)
-    assert torch.equal(found[1.0] * 1024, found[1024.0])
-    assert float(found[1.0].std()) > 5, "it has learned nothing"
+            outputs[scale] = learner(inputs)
+    assert torch.equal(outputs[1.0] * 1024, outputs[1024.0])
+    assert float(outputs[1.0].std()) > 5, "it has learned nothing"
 
 
 class Next(BaseQuery):
