@@ -73,15 +73,15 @@ def test_step_chooses_the_weights_that_it_trained(build, toys, new: Path) -> Non
 
 
 def test_run_that_is_under_way_predicts(build, toys, new: Path) -> None:
-    found = []
+    steps = []
 
     class During(toys.CountMetrology):
         def compute(self, *args, **kwargs):
-            found.append(predict(Run(self.driver.log_dir), new, learner=toys.learner()).step)
+            steps.append(predict(Run(self.driver.log_dir), new, learner=toys.learner()).step)
             super().compute()
 
     build(metrology_strategies=[During()], max_active_learning_steps=3).run()
-    assert found == [None, 0, 1]
+    assert steps == [None, 0, 1]
 
 
 def test_run_built_in_python_says_how_to_name_its_learner(run: Run, new: Path) -> None:
