@@ -96,13 +96,13 @@ class TestEMCM(QueryContract):
 
     def oracle(self, driver, candidates, asked):
         """The mean length of the gradient, with ridge regressions solved by least squares in place of the formula."""
-        found, known = extract_features(driver, torch.tensor(candidates)), labeled_features(driver)
+        unlabeled, labeled = extract_features(driver, torch.tensor(candidates)), labeled_features(driver)
         strategy = driver.query_strategies[0]
-        drawn = torch.randint(len(known.ids), (4, len(known.ids)), generator=strategy.generator("bootstrap"))
-        rows = found.features.double()
-        answers = [ridge(known.features[one].double(), known.targets[one].double().reshape(-1, 1), rows)
-                   for one in drawn]  # fmt: skip
-        predicted = predictions(found.outputs)
+        drawn = torch.randint(len(labeled.ids), (4, len(labeled.ids)), generator=strategy.generator("bootstrap"))
+        rows = unlabeled.features.double()
+        answers = [ridge(labeled.features[draw].double(), labeled.targets[draw].double().reshape(-1, 1), rows)
+                   for draw in drawn]  # fmt: skip
+        predicted = predictions(unlabeled.outputs)
         scores = {}
         for place, one in enumerate(candidates):
             gaps = [abs(predicted[place] - float(answer[place])) for answer in answers]

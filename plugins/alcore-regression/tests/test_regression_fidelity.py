@@ -37,8 +37,8 @@ class GP(torch.nn.Module):
         kernel = lambda p, q: torch.exp(-torch.cdist(p, q).square() / 2)  # noqa: E731
         across = kernel(rows, self.known)
         among = kernel(self.known, self.known) + NOISE * torch.eye(len(self.known), dtype=torch.float64)
-        found = (kernel(rows, rows) - across @ torch.linalg.solve(among, across.T))[None, : len(a), len(a) :]
-        return found.diagonal(dim1=1, dim2=2) if b is None else found
+        covariance = (kernel(rows, rows) - across @ torch.linalg.solve(among, across.T))[None, : len(a), len(a) :]
+        return covariance.diagonal(dim1=1, dim2=2) if b is None else covariance
 
     def forward(self, inputs):
         variances = self.posterior_covariance(inputs).T + NOISE
@@ -67,8 +67,8 @@ def choose(query, learner, inputs, costs=None, pending=()):
 
 def picked_by_hand(inputs, query, costs, pending):
     """Condition a process anew for each candidate, and look at the highest fidelity alone."""
-    known = [*LABELED, *pending]
-    ids = [sample for sample in range(COUNT) if sample not in known]
+    observed = [*LABELED, *pending]
+    ids = [sample for sample in range(COUNT) if sample not in observed]
     top = inputs.clone()
     top[:, 1] = 1.0
 
@@ -78,7 +78,7 @@ def picked_by_hand(inputs, query, costs, pending):
 
     def taken(one):
         at = top[everywhere] if isinstance(query, ALCQuery) else top[[one]]
-        before, after = (GP(inputs[rows]).posterior_covariance(at) for rows in (known, [*known, one]))
+        before, after = (GP(inputs[rows]).posterior_covariance(at) for rows in (observed, [*observed, one]))
         return float((before - after).mean() / (1 if costs is None else costs[ids.index(one)]))
 
     picks, scores = [], []
@@ -86,7 +86,7 @@ def picked_by_hand(inputs, query, costs, pending):
         left = {sample: taken(sample) for sample in ids if sample not in picks}
         picks.append(max(left, key=left.get))
         scores.append(left[picks[-1]])
-        known.append(picks[-1])
+        observed.append(picks[-1])
     return picks, scores
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 def slow(spaces, n):
     """Positions and scores by the definition: the first of the largest least products of distances."""
     rows = [row.tolist() for row, _ in spaces]
-    known = [list(zip(*(part.tolist() for _, part in spaces), strict=True))][0]
+    anchors = [list(zip(*(part.tolist() for _, part in spaces), strict=True))][0]
     positions, scores = [], []
     while len(positions) < min(n, len(rows[0])):
         best, score = None, -math.inf
@@ -21,13 +21,13 @@ def slow(spaces, n):
             if i in positions:
                 continue
             least = min(
-                math.prod(math.dist(row[i], part) for row, part in zip(rows, parts, strict=True)) for parts in known
+                math.prod(math.dist(row[i], part) for row, part in zip(rows, parts, strict=True)) for parts in anchors
             )
             if least > score:
                 best, score = i, least
         positions.append(best)
         scores.append(score)
-        known.append(tuple(row[best] for row in rows))
+        anchors.append(tuple(row[best] for row in rows))
     return positions, scores
 
 
@@ -40,13 +40,13 @@ def whole_numbers(rows, columns, high=4):
 
 @st.composite
 def problems(draw):
-    size, known = draw(st.integers(1, 24)), draw(st.integers(1, 9))
+    size, labels = draw(st.integers(1, 24)), draw(st.integers(1, 9))
     columns, quantities = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     return {
         "features": draw(whole_numbers(size, columns)),
         "predictions": draw(whole_numbers(size, quantities, 2)),
-        "labeled": draw(whole_numbers(known, columns)),
-        "targets": draw(whole_numbers(known, quantities, 2)),
+        "labeled": draw(whole_numbers(labels, columns)),
+        "targets": draw(whole_numbers(labels, quantities, 2)),
         "n": draw(st.integers(0, 30)),
     }
 
@@ -113,8 +113,8 @@ def test_of_two_that_are_as_near_to_the_mean_the_first_is_picked():
 def test_numbers_of_any_size(scale, dtype):
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
-        x, known = (scale * torch.randn(n, 3, generator=generator, dtype=dtype) for n in (40, 5))
-        picks, expected = gsx(x, known, 12), slow([(x.double(), known.double())], 12)
+        x, labeled = (scale * torch.randn(n, 3, generator=generator, dtype=dtype) for n in (40, 5))
+        picks, expected = gsx(x, labeled, 12), slow([(x.double(), labeled.double())], 12)
         assert picks[0].tolist() == expected[0]
         torch.testing.assert_close(picks[1], torch.tensor(expected[1], dtype=torch.float64), rtol=1e-12, atol=0)
 
@@ -135,11 +135,11 @@ def test_equal_pairs_have_equal_distances_whatever_stands_beside_them():
 @given(st.integers(0, 2**16))
 def test_fractions(seed):
     generator = torch.Generator().manual_seed(seed)
-    x, known = torch.randn(40, 5, generator=generator), torch.randn(7, 5, generator=generator)
+    x, labeled = torch.randn(40, 5, generator=generator), torch.randn(7, 5, generator=generator)
     f, y = torch.randn(40, 1, generator=generator), torch.randn(7, 1, generator=generator, dtype=torch.float64)
     for picks, expected in [
-        (gsx(x, known, 12), slow([(x.double(), known.double())], 12)),
-        (igs(x, f, known, y, 12), slow([(x.double(), known.double()), (f.double(), y)], 12)),
+        (gsx(x, labeled, 12), slow([(x.double(), labeled.double())], 12)),
+        (igs(x, f, labeled, y, 12), slow([(x.double(), labeled.double()), (f.double(), y)], 12)),
     ]:
         assert picks[0].tolist() == expected[0]
         torch.testing.assert_close(picks[1], torch.tensor(expected[1], dtype=torch.float64), rtol=1e-12, atol=0)
@@ -175,11 +175,11 @@ def test_few_candidates(size, n, expected, known):
 
 
 def test_greedy_sampling_leaves_its_arguments_unchanged():
-    x, known = torch.randn(20, 3), torch.randn(4, 3)
-    before = x.clone(), known.clone()
-    igs(x, x[:, :1], known, known[:, :1], 5)
+    x, labeled = torch.randn(20, 3), torch.randn(4, 3)
+    before = x.clone(), labeled.clone()
+    igs(x, x[:, :1], labeled, labeled[:, :1], 5)
     assert torch.equal(x, before[0])
-    assert torch.equal(known, before[1])
+    assert torch.equal(labeled, before[1])
 
 
 def test_greedy_sampling_ends_at_a_safe_point():

@@ -75,21 +75,21 @@ def test_a_run_asks_for_what_the_function_picks(tmp_path, query_class, targets):
     driver = make_driver(query, pool, learner, folder=tmp_path)
     ids = pool.unlabeled_indices()
     labeled = torch.arange(0, 60, 5)
-    x, known = pool.inputs(ids), pool.inputs(labeled)
+    x, x_labeled = pool.inputs(ids), pool.inputs(labeled)
     y = pool.batch(torch.arange(12))[1].reshape(12, -1)
     with torch.no_grad():
         f = learner(x)
     driver.run()
     if query_class is GSxQuery:
-        positions, scores = gsx(x, known, 7)
+        positions, scores = gsx(x, x_labeled, 7)
     elif query_class is GSyQuery:
         positions, scores = gsy(f, y, 7)
     elif query_class is IGSQuery:
-        positions, scores = igs(x, f, known, y, 7)
+        positions, scores = igs(x, f, x_labeled, y, 7)
     else:
         driver.position.phase, driver.position.step = Phase.QUERY, 0  # what the generator is derived from
         with torch.no_grad():
-            hidden, anchors = learner[:2](x), learner[:2](known)
+            hidden, anchors = learner[:2](x), learner[:2](x_labeled)
         scores = expected_model_change(
             hidden, f, bootstrap_committee(anchors, y, 4, 1e-3, query.generator("bootstrap"))
         )

@@ -57,8 +57,8 @@ class GP(torch.nn.Module):
 
     def posterior_covariance(self, a, b=None):
         both = [self._joint(torch.cat([a, a if b is None else b]), length) for length in LENGTHS]
-        found = torch.stack(both)[:, : len(a), len(a) :]
-        return found.diagonal(dim1=1, dim2=2) if b is None else found
+        covariance = torch.stack(both)[:, : len(a), len(a) :]
+        return covariance.diagonal(dim1=1, dim2=2) if b is None else covariance
 
     def _joint(self, rows, length):
         among = kernel(self.known, self.known, length) + NOISE * torch.eye(len(self.known), dtype=torch.float64)
@@ -88,13 +88,13 @@ REDUCE = {"mean": lambda values: values.mean(), "max": lambda values: values.max
 
 
 def picks_by_hand(inputs, labeled, count, score):
-    known, found = list(labeled), []
+    observed, picks = list(labeled), []
     for _ in range(count):
-        left = [sample for sample in range(len(inputs)) if sample not in known]
-        scores = {sample: float(score(known, sample)) for sample in left}
-        found.append(max(scores, key=scores.get))
-        known.append(found[-1])
-    return found
+        left = [sample for sample in range(len(inputs)) if sample not in observed]
+        scores = {sample: float(score(observed, sample)) for sample in left}
+        picks.append(max(scores, key=scores.get))
+        observed.append(picks[-1])
+    return picks
 
 
 @pytest.mark.parametrize("reduce", REDUCE)
