@@ -33,11 +33,11 @@ assert (random.getstate(), str(np.random.get_state())) == before
 
 
 def test_the_list_is_of_scikit_learns_own_classifiers_and_regressors():
-    known = available()
-    assert known["sklearn.svm.SVC"] is SVC
-    assert known["sklearn.ensemble.RandomForestClassifier"] is RandomForestClassifier
-    assert len(known) > 80
-    for name, cls in known.items():
+    classes = available()
+    assert classes["sklearn.svm.SVC"] is SVC
+    assert classes["sklearn.ensemble.RandomForestClassifier"] is RandomForestClassifier
+    assert len(classes) > 80
+    for name, cls in classes.items():
         assert cls.__module__.split(".")[0] == "sklearn"
         assert issubclass(cls, BaseEstimator)
         package, _, short = name.rpartition(".")

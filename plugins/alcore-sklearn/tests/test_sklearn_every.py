@@ -52,12 +52,12 @@ ONE_COLUMN = {"IsotonicRegression"}  # takes one feature
 
 def parameters(name, cls, classifies):
     """Arguments that make it quick, and estimators for those that are made of others."""
-    known = inspect.signature(cls).parameters
+    arguments = inspect.signature(cls).parameters
     given = FAST.get(name, {}) | NEEDED.get(name, {})
     inner = {"use": "GaussianNB" if classifies else "Ridge"}
-    if "estimator" in known and known["estimator"].default is inspect.Parameter.empty:
+    if "estimator" in arguments and arguments["estimator"].default is inspect.Parameter.empty:
         given.setdefault("estimator", inner)
-    if "estimators" in known:
+    if "estimators" in arguments:
         other = {"use": "DecisionTreeClassifier" if classifies else "DecisionTreeRegressor"}
         given["estimators"] = [["one", inner], ["other", other]]
     return given

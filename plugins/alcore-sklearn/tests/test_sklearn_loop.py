@@ -98,14 +98,14 @@ def test_without_a_run_the_batches_of_a_loader_are_fitted(pool_of, form):
 
 def test_the_random_state_depends_on_run_seed_and_step(tmp_path, pool_of):
     def digests(seed):
-        pool, found = pool_of(), []
+        pool, fits = pool_of(), []
         learner = SklearnLearner("RandomForestClassifier", {"n_estimators": 2}, info=pool.info)
         driver = make_driver(tmp_path, pool, learner, seed=seed, skip_labeling=True)
         with driver.session():
             for _ in range(2):
                 driver.active_learning_step()
-                found.append((model_digest(learner), learner.fitted.random_state))
-        return found
+                fits.append((model_digest(learner), learner.fitted.random_state))
+        return fits
 
     one, same, other = digests(1), digests(1), digests(2)
     assert one == same
