@@ -146,8 +146,8 @@ def test_a_generated_point_is_labeled_with_its_values() -> None:
 )
 def test_a_generated_point_is_checked_before_it_is_asked_for(item: Any, fault: str) -> None:
     pool = make(constraints=HALF[1:])
-    found = pool.check_input(item)
-    assert found is not None
+    refusal = pool.check_input(item)
+    assert refusal is not None
     with pytest.raises(UsageError, match=fault):
         pool.append(Label(item, 1.0))
 

@@ -177,7 +177,7 @@ def test_refined_points_score_higher_and_keep_the_constraints(build: Any) -> Non
         driver.run()
     for before, after in zip(asked(plain)[1:], asked(refined)[1:], strict=True):
         assert len(after) == 6
-        assert min(one["score"] for one in after) > max(one["score"] for one in before)
+        assert min(request["score"] for request in after) > max(request["score"] for request in before)
     generated = [request for step in asked(refined)[1:] for request in step if request["sample"] is None]
     assert len(generated) > 12
     points = refined.label_strategy.solved[8:]
@@ -252,9 +252,9 @@ def test_points_to_measure_on_count_where_there_is_a_solution(build: Any, monkey
     learn = driver.feasibility.learn
 
     def spy(pool: Any, labeled: Any, *args: Any) -> Any:
-        known = list(labeled)
-        feasible.append(sum(map(len, known)))
-        return learn(pool, known, *args)
+        parts = list(labeled)
+        feasible.append(sum(map(len, parts)))
+        return learn(pool, parts, *args)
 
     monkeypatch.setattr(driver.feasibility, "learn", spy)
     driver.run()
