@@ -110,8 +110,8 @@ def test_gaps_are_filled_with_the_median_of_the_training_part(rows, write) -> No
     rows[held[1] + 1][1] = ""
     with pytest.warns(TableWarning, match="5 missing values in 'size', 'colour'"):
         data = table(write(rows), target="bought", missing="fill")
-    known = np.array([float(rows[place + 1][0]) for place in train[2:]])
-    filled = np.array([np.median(known)] * 2 + known.tolist())
+    sizes = np.array([float(rows[place + 1][0]) for place in train[2:]])
+    filled = np.array([np.median(sizes)] * 2 + sizes.tolist())
     expected = (filled - filled.mean()) / filled.std()
     np.testing.assert_allclose(inputs_of(data.train)[:, 0], expected, rtol=1e-5, atol=1e-6)
     assert inputs_of(data.val)[0, 0] == inputs_of(data.train)[0, 0]
@@ -175,10 +175,10 @@ def test_moments_are_those_of_each_column_by_itself(width) -> None:
     center, scale, fill, constant = _moments(table)
     for place in range(width):
         column = numbers[:, place].astype(np.float64)
-        known = column[~np.isnan(column)]
-        filled = np.where(np.isnan(column), np.median(known), column)
+        present = column[~np.isnan(column)]
+        filled = np.where(np.isnan(column), np.median(present), column)
         assert (center[place], scale[place]) == (filled.mean(), filled.std())
-        assert fill[place] == (np.median(known) if np.isnan(column).any() else 0)
+        assert fill[place] == (np.median(present) if np.isnan(column).any() else 0)
         assert constant[place] == (filled.min() == filled.max())
 
 

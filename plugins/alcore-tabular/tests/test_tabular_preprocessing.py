@@ -30,10 +30,10 @@ def again(data: Any) -> Any:
 
 def whole(data: Any, total: int) -> torch.Tensor:
     """Return the inputs of all rows of the file."""
-    found = torch.full((total, data.info.features), torch.nan)
+    inputs = torch.full((total, data.info.features), torch.nan)
     for pool in (data.train, data.val):
-        found[pool.source_rows] = pool.inputs(torch.arange(pool.total))
-    return found
+        inputs[pool.source_rows] = pool.inputs(torch.arange(pool.total))
+    return inputs
 
 
 def gappy(rows: Rows) -> Rows:

@@ -55,9 +55,9 @@ def _same(value, name) -> bool:
 def test_other_numbers_are_values_in_their_units(rows, write, values) -> None:
     data = load(rows, write, values)
     assert (data.info.task, data.info.classes, data.info.names) == ("regression", 0, ())
-    found = torch.cat([targets_of(data.train), targets_of(data.val)])
-    assert found.dtype == torch.float32
-    np.testing.assert_array_equal(np.sort(found.numpy()), np.sort(np.float32(values)))
+    targets = torch.cat([targets_of(data.train), targets_of(data.val)])
+    assert targets.dtype == torch.float32
+    np.testing.assert_array_equal(np.sort(targets.numpy()), np.sort(np.float32(values)))
 
 
 def test_the_task_can_be_said(rows, write) -> None:

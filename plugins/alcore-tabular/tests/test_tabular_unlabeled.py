@@ -31,8 +31,8 @@ def test_rows_without_a_label_are_samples_whose_label_is_not_known(rows, write) 
     data = table(write(without_labels(rows, 24)), target="bought", unlabeled="ask", seed=3)
     assert not data.train.knows_answers
     assert (data.train.total, len(data.train), len(data.val)) == (34, 18, 6)
-    known = values(data.train) | values(data.val)
-    assert known == {row: int(cell == "yes") for row, (_, _, cell) in enumerate(rows[1:25])}
+    labels = values(data.train) | values(data.val)
+    assert labels == {row: int(cell == "yes") for row, (_, _, cell) in enumerate(rows[1:25])}
     unlabeled = data.train.unlabeled_indices()
     assert data.train.source_rows[unlabeled].tolist() == list(range(24, 40))
     assert data.info.names == ("no", "yes")
@@ -94,8 +94,8 @@ def test_nothing_need_be_labeled(rows, write, options, task, names) -> None:
 def test_classes_have_the_numbers_in_which_they_are_named(rows, write) -> None:
     data = table(write(rows), target="bought", classes=("yes", "maybe", "no"))
     assert data.info.names == ("yes", "maybe", "no")
-    found = values(data.val) | {row: 2 * (rows[row + 1][2] == "no") for row in values(data.train)}
-    assert all(found[row] == (0 if rows[row + 1][2] == "yes" else 2) for row in found)
+    codes = values(data.val) | {row: 2 * (rows[row + 1][2] == "no") for row in values(data.train)}
+    assert all(codes[row] == (0 if rows[row + 1][2] == "yes" else 2) for row in codes)
     numbers = [[*row[:2], ("3.0", "7")[row[2] == "yes"] if place else "bought"] for place, row in enumerate(rows)]
     assert set(values(table(write(numbers), target="bought", classes=("3", "7")).val).values()) == {0, 1}
 
