@@ -30,8 +30,8 @@ class _Uncertain(QueryContract):
                 scores[one] = self.measure([math.fsum(column) / len(column) for column in zip(*members, strict=True)])
                 continue
             positions = outputs[place].reshape(1 if outputs.dim() == 1 else outputs.shape[1], -1).t().tolist()
-            found = [self.measure(probabilities(position, kind, self.temperature)) for position in positions]
-            scores[one] = max(found) if self.reduce == "max" else math.fsum(found) / len(found)
+            measures = [self.measure(probabilities(position, kind, self.temperature)) for position in positions]
+            scores[one] = max(measures) if self.reduce == "max" else math.fsum(measures) / len(measures)
         if outputs.dim() < 3 and outputs[0].numel() == 1:
             asked = [request._replace(score=None) for request in asked]
         assert_best_first(asked, scores, rtol=1e-5, atol=1e-6)

@@ -54,18 +54,18 @@ def test_against_one_position_at_a_time(shape, measure, reduce, kind):
         scores.append(REDUCTIONS[reduce](by_position, dim=0))
     scores = torch.stack(scores)
     expected = torch.sort(scores, descending=True, stable=True)
-    found = asked(outputs, ClassifierUQQuery(8, measure, reduce=reduce), kind)
-    assert found == expected.indices[:8].tolist()
+    picks = asked(outputs, ClassifierUQQuery(8, measure, reduce=reduce), kind)
+    assert picks == expected.indices[:8].tolist()
     torch.testing.assert_close(
-        torch.tensor(found.scores, dtype=torch.float64), expected.values[:8], rtol=1e-5, atol=1e-6
+        torch.tensor(picks.scores, dtype=torch.float64), expected.values[:8], rtol=1e-5, atol=1e-6
     )
 
 
 def test_temperature_counts_for_maps():
     outputs = torch.randn(40, 3, 6, 6, generator=torch.Generator().manual_seed(3)) * 3
-    found = asked(outputs, ClassifierUQQuery(10, "entropy", temperature=5.0))
-    assert found == asked(outputs / 5.0, ClassifierUQQuery(10, "entropy"))
-    assert found != asked(outputs, ClassifierUQQuery(10, "entropy"))
+    picks = asked(outputs, ClassifierUQQuery(10, "entropy", temperature=5.0))
+    assert picks == asked(outputs / 5.0, ClassifierUQQuery(10, "entropy"))
+    assert picks != asked(outputs, ClassifierUQQuery(10, "entropy"))
 
 
 def test_one_bad_position_names_the_sample():
