@@ -30,16 +30,16 @@ class Tape(TorchDispatchMode):
         kwargs = kwargs or {}
         if operation.overloadpacket.__name__ in HOST_READS:
             raise RuntimeError("operation not permitted when stream is capturing")
-        inputs = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)]
-        for one in inputs:
-            place = one.untyped_storage().data_ptr()
+        inputs = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
+        for tensor in inputs:
+            place = tensor.untyped_storage().data_ptr()
             if place not in self._own and place not in self._before:
-                self._before[place] = (one, one.detach().clone())
+                self._before[place] = (tensor, tensor.detach().clone())
         result = operation(*args, **kwargs)
-        outputs = [one for one in tree_flatten(result)[0] if isinstance(one, torch.Tensor)]
-        places = {one.untyped_storage().data_ptr() for one in inputs}
-        new = [one for one in outputs if one.untyped_storage().data_ptr() not in places]
-        self._own |= {one.untyped_storage().data_ptr() for one in new}
+        outputs = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, torch.Tensor)]
+        places = {tensor.untyped_storage().data_ptr() for tensor in inputs}
+        new = [tensor for tensor in outputs if tensor.untyped_storage().data_ptr() not in places]
+        self._own |= {tensor.untyped_storage().data_ptr() for tensor in new}
         if new or operation._schema.is_mutable or not outputs:  # not for a view of what is there already
             self.operations.append((operation, args, kwargs, outputs, new))
         self._kept += [args, kwargs, outputs]  # a graph owns its memory
@@ -55,7 +55,7 @@ class Tape(TorchDispatchMode):
         self.replays += 1
         with torch.no_grad():
             for operation, args, kwargs, outputs, new in self.operations:
-                again = [one for one in tree_flatten(operation(*args, **kwargs))[0] if isinstance(one, torch.Tensor)]
+                again = [leaf for leaf in tree_flatten(operation(*args, **kwargs))[0] if isinstance(leaf, torch.Tensor)]
                 for place, one in zip(outputs, again, strict=True):
                     if any(place is other for other in new):
                         place.detach().copy_(one)

@@ -94,8 +94,8 @@ def test_steps_are_eager_if_compiling_fails(monkeypatch: Any, caplog: Any, faili
     with caplog.at_level(logging.WARNING, "alcore.torchloop"):
         ours = [trained(loop, net(0.5)) for _ in range(2)]
     theirs = trained(DefaultTrainingLoop(**options), net(0.5))
-    for one in ours:
-        assert all(torch.equal(value, theirs[name]) for name, value in one.items())
+    for weights in ours:
+        assert all(torch.equal(value, theirs[name]) for name, value in weights.items())
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.endswith("runs eagerly, with the same results: no working C++ compiler")
 

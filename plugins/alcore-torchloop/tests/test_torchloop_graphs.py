@@ -117,10 +117,10 @@ def test_the_optimizer_is_inside_where_it_does_nothing_on_the_host(tapes: Any, o
     model, optim, _ = trained(True, optimizer, EVEN)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     written = {
-        one.untyped_storage().data_ptr()
+        tensor.untyped_storage().data_ptr()
         for operation, args, *_ in tapes.tapes[0].operations
         if operation._schema.is_mutable
-        for one in (args[0] if isinstance(args[0], list) else args[:1])
+        for tensor in (args[0] if isinstance(args[0], list) else args[:1])
     }
     assert bool(weights & written) == (optimizer is sgd)
     if optimizer is adam:
