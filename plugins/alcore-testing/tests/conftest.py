@@ -20,11 +20,11 @@ def each_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[typ
 
     def run(contract: type, test: str) -> Iterator[str]:
         for place, arguments in enumerate(_parameters(getattr(contract, test))):
-            known = {"tmp_path": tmp_path / str(place), "monkeypatch": monkeypatch, **arguments}
-            known["tmp_path"].mkdir(exist_ok=True)
+            values = {"tmp_path": tmp_path / str(place), "monkeypatch": monkeypatch, **arguments}
+            values["tmp_path"].mkdir(exist_ok=True)
             method = getattr(contract(), test)
             try:
-                method(**{name: known[name] for name in inspect.signature(method).parameters})
+                method(**{name: values[name] for name in inspect.signature(method).parameters})
             except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - it is what is looked for
                 yield f"{type(error).__name__}: {error}"
 
@@ -67,7 +67,7 @@ def check_each_test_has_a_mutant() -> Callable[[type, list[Any]], None]:
     def check(contract: type, mutants: list[Any]) -> None:
         inherited = {name for base in contract.__mro__[1:] for name in getattr(base, "_conditional", {})}
         own = {name for name in vars(contract) if name.startswith("test_")} - inherited
-        assert own == {one.test for one in mutants}
+        assert own == {mutant.test for mutant in mutants}
 
     return check
 
@@ -78,7 +78,7 @@ def _parameters(test: Any) -> Iterator[dict[str, Any]]:
     for mark in getattr(test, "pytestmark", []):
         if mark.name == "parametrize":
             names = [mark.args[0]] if isinstance(mark.args[0], str) else list(mark.args[0])
-            values = [one if len(names) > 1 else (one,) for one in mark.args[1]]
-            axes.append([dict(zip(names, one, strict=True)) for one in values])
+            values = [case if len(names) > 1 else (case,) for case in mark.args[1]]
+            axes.append([dict(zip(names, case, strict=True)) for case in values])
     for chosen in itertools.product(*axes):
-        yield {name: value for one in chosen for name, value in one.items()}
+        yield {name: value for case in chosen for name, value in case.items()}

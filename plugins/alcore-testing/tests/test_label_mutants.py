@@ -69,8 +69,8 @@ class Slow(Expert):
         while requests := queue_to_label.get_many(3):
             with ThreadPoolExecutor(3) as pool:
                 done = [pool.submit(self.work, one, place) for place, one in enumerate(requests)]
-                for one in as_completed(done):
-                    serialize_queue.put(one.result())
+                for future in as_completed(done):
+                    serialize_queue.put(future.result())
 
     def work(self, request: Request, place: int) -> Any:
         time.sleep(0.002 * random.Random(request.id + str(id(self))).random() * (3 - place))
@@ -329,7 +329,7 @@ class DeliversAtTheEnd(Mutant):
     claims: ClassVar[dict[str, Any]] = {"one_by_one": False}
 
     def label(self, queue_to_label: Any, serialize_queue: Any, *args: Any, **kwargs: Any) -> None:
-        serialize_queue.put_many([self.answer(one) for one in queue_to_label.get_many(queue_to_label.qsize())])
+        serialize_queue.put_many([self.answer(request) for request in queue_to_label.get_many(queue_to_label.qsize())])
 
 
 class IsABatchOneByOne(Mutant):
@@ -413,8 +413,8 @@ class PollsForSomethingElse(Mutant):
     test, words = "test_poll_returns_the_answer", "another answer"
 
     def poll(self, request_id: str) -> Label | None:
-        known = self._known.get(request_id)
-        return None if known is None else Label(known.item, 7)
+        label = self._known.get(request_id)
+        return None if label is None else Label(label.item, 7)
 
 
 @pytest.mark.parametrize(("queue", "protocol"), [(Requests, QueryQueue), (Answers, LabelQueue)])

@@ -157,7 +157,7 @@ class GoesOnAtAnInterruption(InProcessMutant):
             with contextlib.suppress(KeyboardInterrupt):
                 requests.append(queue_to_label.get_request())
         with contextlib.suppress(KeyboardInterrupt):
-            serialize_queue.put_many([Label(one, class_of(one.item)) for one in requests])
+            serialize_queue.put_many([Label(request, class_of(request.item)) for request in requests])
 
 
 class MayBeRepeatedInSecret(InProcessMutant):

@@ -46,7 +46,7 @@ class Nearest:
 
     def rebuild(self, pool: Any) -> None:
         inputs, targets = pool.batch(torch.arange(len(pool)))
-        self._means = torch.stack([inputs[targets == one].mean(dim=0) for one in range(self._classes)])
+        self._means = torch.stack([inputs[targets == label].mean(dim=0) for label in range(self._classes)])
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         return torch.softmax(-torch.cdist(inputs, self._means.to(inputs.dtype)), dim=1)

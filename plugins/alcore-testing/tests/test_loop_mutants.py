@@ -83,13 +83,13 @@ class Sharpness(Plain):
         optimizer.zero_grad()
         loss = step(model, batch)
         loss.backward()
-        moved = [(one, 0.05 * one.grad) for one in model.parameters() if one.grad is not None]
-        for one, by in moved:
-            one.data.add_(by)
+        moved = [(parameter, 0.05 * parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
+        for parameter, by in moved:
+            parameter.data.add_(by)
         optimizer.zero_grad()
         step(model, batch).backward()
-        for one, by in moved:
-            one.data.sub_(by)
+        for parameter, by in moved:
+            parameter.data.sub_(by)
         optimizer.step()
         return float(loss.detach())
 

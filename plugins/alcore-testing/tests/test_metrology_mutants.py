@@ -114,8 +114,8 @@ class RecordsItsCounter(Mutant):
     def append_record(self, **values: Any) -> None:
         self.seen = [*getattr(self, "seen", ()), 0]
         super().append_record(**values, seen=self.seen)
-        for one in self.records:
-            one["seen"].append(1)
+        for record in self.records:
+            record["seen"].append(1)
 
 
 class NamesThatAreOneInJson(Mutant):
@@ -282,7 +282,7 @@ class BreaksOnNaN(Mutant):
     test, words = "test_nan_outputs_give_records_or_an_error", "ZeroDivisionError"
 
     def append_record(self, **values: Any) -> None:
-        if any(bool(one.isnan().any()) for one in self.driver.learner.parameters()):
+        if any(bool(parameter.isnan().any()) for parameter in self.driver.learner.parameters()):
             raise ZeroDivisionError
         super().append_record(**values)
 

@@ -34,7 +34,7 @@ class Diary:
     def alcore_step_end(self, driver: Any, record: Mapping[str, Any]) -> None:
         self.steps += 1
         for records in record["metrics"].values():
-            self.best = max([self.best, *(one["accuracy"] for one in records)])
+            self.best = max([self.best, *(entry["accuracy"] for entry in records)])
         self.line(driver, f"{record['step']}: {record['labeled']} labels, best accuracy {self.best}")
 
     @runhook
@@ -83,7 +83,7 @@ class Poster:
     def alcore_step_end(self, driver: Any, record: Mapping[str, Any], replayed: bool) -> None:
         there = [step for step, _ in self.server.posts.get(driver.run_id, ())]
         if self.wants(record["step"], there, replayed):
-            figures = [one["accuracy"] for records in record["metrics"].values() for one in records]
+            figures = [entry["accuracy"] for records in record["metrics"].values() for entry in records]
             self.server.post(driver.run_id, record["step"], max(figures, default=0.0))
 
     def wants(self, step: int, there: list[int], replayed: bool) -> bool:

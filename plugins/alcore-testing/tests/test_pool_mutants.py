@@ -156,9 +156,9 @@ class StillListsIt(Mutant):
     test, words = "test_appended_sample_is_labeled", "assert"
 
     def unlabeled_indices(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        known = super().unlabeled_indices(start, stop)
+        indices = super().unlabeled_indices(start, stop)
         last = torch.tensor(self._ids[6:], dtype=torch.int64)
-        return torch.cat([known, last]).sort().values
+        return torch.cat([indices, last]).sort().values
 
 
 class DigestsInputsAlone(Mutant):

@@ -182,8 +182,8 @@ class WritesToOutputsInNumPy(Mutant):
 
     def disturb(self) -> None:
         for _, outputs in chunks(self.driver):
-            for one in outputs.values() if isinstance(outputs, dict) else [outputs]:
-                one.numpy().sort(axis=0)
+            for tensor in outputs.values() if isinstance(outputs, dict) else [outputs]:
+                tensor.numpy().sort(axis=0)
 
 
 class KeepsAllScores(Mutant):
@@ -192,9 +192,9 @@ class KeepsAllScores(Mutant):
     test, words = "test_memory_does_not_grow_with_the_pool", "bytes a sample"
 
     def sample(self, query_queue: Any, *args: Any, **kwargs: Any) -> None:
-        found = [(ids, outputs[:, 0].clone()) for ids, outputs in chunks(self.driver)]
-        best = torch.topk(torch.cat([scores for _, scores in found]), self.wanted).indices
-        query_queue.put_many(torch.cat([ids for ids, _ in found])[best].tolist())
+        pairs = [(ids, outputs[:, 0].clone()) for ids, outputs in chunks(self.driver)]
+        best = torch.topk(torch.cat([scores for _, scores in pairs]), self.wanted).indices
+        query_queue.put_many(torch.cat([ids for ids, _ in pairs])[best].tolist())
 
 
 class KeepsAPythonNumber(Mutant):

@@ -47,13 +47,13 @@ class TestFarthest(QueryOracle):
         return Farthest(**parameters)
 
     def oracle(self, driver: Any, candidates: Any, asked: Any) -> None:
-        found = extract_features(driver, torch.tensor(candidates)).features.tolist()
-        rows, centers = dict(zip(candidates, found, strict=True)), labeled_features(driver).features.tolist()
-        for one in asked:
+        features = extract_features(driver, torch.tensor(candidates)).features.tolist()
+        rows, centers = dict(zip(candidates, features, strict=True)), labeled_features(driver).features.tolist()
+        for request in asked:
             assert_best_first(
-                [one], {other: min(math.dist(row, center) for center in centers) for other, row in rows.items()}
+                [request], {other: min(math.dist(row, center) for center in centers) for other, row in rows.items()}
             )
-            centers.append(rows.pop(one.sample))
+            centers.append(rows.pop(request.sample))
 
 
 class Mutant(Farthest):
@@ -99,7 +99,7 @@ class GivesSquares(Mutant):
     words = "of sample"
 
     def answer(self, picks: list[int], scores: list[float]) -> Any:
-        return super().answer(picks, [one**2 for one in scores])
+        return super().answer(picks, [score**2 for score in scores])
 
 
 class ForgetsAPick(Mutant):
@@ -122,7 +122,7 @@ def test_contract_finds_the_mutant(mutant: Any, check_mutant: Any) -> None:
 def test_expected_ids_are_compared_in_their_order(check_mutant: Any) -> None:
     class Claimed(TestFarthest):
         def oracle(self, driver: Any, candidates: Any, asked: Any) -> list[int]:  # type: ignore[override]
-            return [one.sample for one in asked][::-1]
+            return [request.sample for request in asked][::-1]
 
     with pytest.raises(AssertionError, match="has_no_fault passes"):
         check_mutant(TestFarthest, _has_no_fault)

@@ -119,8 +119,8 @@ class RemembersItsOwnPicks(Mutant):
     test, words = "test_picks_of_other_strategies_count_as_chosen", "by another strategy of this step"
 
     def choose(self, candidates: Features, labeled: Features, n: int, pending: Features | None = None) -> Any:
-        known = [] if pending is None else pending.ids.tolist()
-        own = torch.tensor([one in getattr(self, "own", ()) for one in known], dtype=torch.bool)
+        ids = [] if pending is None else pending.ids.tolist()
+        own = torch.tensor([sample in getattr(self, "own", ()) for sample in ids], dtype=torch.bool)
         mine = None if pending is None else pending.take(own)
         picks = super().choose(candidates, labeled, n, mine)
         self.own = [*getattr(self, "own", ()), *candidates.ids[picks].tolist()]

@@ -39,8 +39,8 @@ class AsksTwice(Mutant):
     test, words = "test_rounds_empty_the_pool", "asked for already"
 
     def chosen(self) -> list[int]:
-        found = super().chosen()
-        return [*found[:-1], *found[:1]]
+        picks = super().chosen()
+        return [*picks[:-1], *picks[:1]]
 
 
 class AsksForLabeled(Mutant):
@@ -85,7 +85,7 @@ class OutsideThePool(Mutant):
     test, words = "test_wanting_too_many_picks_all", "not an unlabeled sample"
 
     def chosen(self) -> list[int]:
-        return [one + 1 for one in super().chosen()]
+        return [pick + 1 for pick in super().chosen()]
 
 
 class OnlyTheFirstBlock(Mutant):

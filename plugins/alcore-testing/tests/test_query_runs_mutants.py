@@ -112,7 +112,7 @@ class PeeksAtAnswers(Mutant):
     test, words = "test_picks_do_not_depend_on_hidden_answers", "answers that nobody has given yet"
 
     def keys(self, ids: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        answers = [float(self.driver.choice_pool.answer(one)[1]) == 1 for one in ids.tolist()]
+        answers = [float(self.driver.choice_pool.answer(sample)[1]) == 1 for sample in ids.tolist()]
         return super().keys(ids, generator) + torch.tensor(answers)
 
 
@@ -191,7 +191,7 @@ class CountsWhatIsLabeledNow(Mutant):
 
     def draw(self) -> torch.Generator:
         folder = self.driver.log_dir
-        states = [one["state"] for one in Run(folder).requests()] if folder.exists() else []
+        states = [request["state"] for request in Run(folder).requests()] if folder.exists() else []
         return self.generator(str(states.count("labeled")))
 
 

@@ -26,8 +26,8 @@ class Enough:
         return self.decide(driver)
 
     def decide(self, driver: Any) -> str | None:
-        known = len(driver.train_datapool)
-        return f"{known} samples are enough, at call {self.calls}" if known >= self.samples else None
+        count = len(driver.train_datapool)
+        return f"{count} samples are enough, at call {self.calls}" if count >= self.samples else None
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"calls": self.calls}
