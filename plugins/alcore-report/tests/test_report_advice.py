@@ -185,9 +185,9 @@ def test_every_flag_of_a_card_is_accepted_by_the_experiment_that_it_is_for(name)
 
 def test_a_run_without_faults_has_no_card_and_says_what_was_checked():
     run = measured("f1", *np.linspace(0.1, 0.9, 10).tolist())
-    found = review(run, classes(20, 10))
-    assert found.cards == []
-    assert found.sound == [
+    outcome = review(run, classes(20, 10))
+    assert outcome.cards == []
+    assert outcome.sound == [
         "at most 67% of the picks are of one class",
         "f1 got better in the last third of the run, to 0.9",
     ]
@@ -273,9 +273,9 @@ NO_PLATEAU = {
 @pytest.mark.parametrize("name", NO_PLATEAU)
 def test_a_curve_that_is_not_flat_is_no_plateau(name):
     metric, values = NO_PLATEAU[name]
-    found = review(measured(metric, *values), NOTHING)
-    assert "plateau" not in keys(found.cards)
-    assert any("got better" in words for words in found.sound) == (name == "an error that halves")
+    outcome = review(measured(metric, *values), NOTHING)
+    assert "plateau" not in keys(outcome.cards)
+    assert any("got better" in words for words in outcome.sound) == (name == "an error that halves")
 
 
 @pytest.mark.parametrize("values", [RISING, [1 / value for value in CURVE], [10.0, 1.0, *[0.99] * 8]])
@@ -302,7 +302,7 @@ def with_labels(run, kind):
 @pytest.mark.parametrize("kind", ["label", None])
 def test_where_labels_do_not_exist_yet_no_command_asks_for_them_again(name, kind):
     run, samples = CASES[name][0]
-    requests = [{**one, "kind": one["kind"] and kind} for one in run.requests]
+    requests = [{**entry, "kind": entry["kind"] and kind} for entry in run.requests]
     run = dataclasses.replace(run, requests=requests or with_labels(run, kind).requests)
     for card in advice(run, samples):
         assert not any(command.startswith(("alcore run", "alcore benchmark")) for _, command in card.tries)

@@ -262,10 +262,10 @@ def follow(folder, command):
 
 @pytest.mark.parametrize("name", CASES)
 def test_card_appears_with_the_figures_of_the_run(made, name):
-    _, found = made(name)
-    card = found.card(CASES[name].key)
+    _, run = made(name)
+    card = run.card(CASES[name].key)
     assert card is not None
-    for words in CASES[name].says(found):
+    for words in CASES[name].says(run):
         assert words in card.seen
     assert len([command for _, command in card.tries if command]) == len(CASES[name].moves)
 
@@ -275,10 +275,10 @@ COMMANDS = [(name, place) for name, case in CASES.items() for place in range(len
 
 @pytest.mark.parametrize(("name", "place"), COMMANDS)
 def test_command_of_a_card_runs_as_printed_and_moves_its_figure(made, tmp_path, monkeypatch, name, place):
-    origin, found = made(name)
+    origin, run = made(name)
     case = CASES[name]
     with contextlib.chdir(origin):
-        commands = [command for _, command in found.card(case.key).tries if command]
+        commands = [command for _, command in run.card(case.key).tries if command]
     if case.moves[place] == "next":
         return  # followed with the next one
     folder = tmp_path / "copy"
@@ -293,7 +293,7 @@ def test_command_of_a_card_runs_as_printed_and_moves_its_figure(made, tmp_path, 
     if case.moves[place] is None:
         return
     figure, direction = case.moves[place]
-    assert direction * (figure(read(target)) - figure(found)) > 0
+    assert direction * (figure(read(target)) - figure(run)) > 0
 
 
 def check_benchmark(folder, command, monkeypatch):
@@ -311,9 +311,9 @@ def check_benchmark(folder, command, monkeypatch):
 
 
 def test_plateau_ends_where_its_card_says(made, tmp_path):
-    origin, found = made("plateau")
+    origin, run = made("plateau")
     with contextlib.chdir(origin):
-        sentence, command = found.card("plateau").tries[0]
+        sentence, command = run.card("plateau").tries[0]
     shutil.copytree(origin, tmp_path / "copy")
     target = follow(tmp_path / "copy", command)
     (end,) = re.findall(r"ended at (\d+) labels", sentence)
@@ -323,8 +323,8 @@ def test_plateau_ends_where_its_card_says(made, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.flags[: len(BOUGHT)] == BOUGHT])
 def test_no_card_buys_labels_again_that_were_bought(made, name):
-    origin, found = made(name)
+    origin, run = made(name)
     with contextlib.chdir(origin):
-        commands = [command for card in advice(found.facts, found.samples) for _, command in card.tries]
+        commands = [command for card in advice(run.facts, run.samples) for _, command in card.tries]
     assert any(commands)
     assert not any(command.startswith(("alcore run", "alcore benchmark")) for command in commands)

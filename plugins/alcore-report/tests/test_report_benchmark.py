@@ -252,12 +252,12 @@ def test_an_interrupted_benchmark_leaves_no_process_and_goes_on_to_the_same_resu
 
 def left_in(folder):
     """List the processes whose command line names a folder."""
-    found = []
+    processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             if os.fsencode(folder) in path.read_bytes().replace(b"\0", b" "):
-                found.append(path)
-    return found
+                processes.append(path)
+    return processes
 
 
 BOUGHT = """

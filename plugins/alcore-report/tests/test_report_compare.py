@@ -355,8 +355,8 @@ def test_a_picture_tells_arms_apart_without_color(tmp_path):
 
 
 def test_spread_keeps_order_and_distance():
-    found = spread([0.1, 0.5, 0.51, 0.52, 0.9], 0.05)
-    assert found == pytest.approx([0.1, 0.46, 0.51, 0.56, 0.9])
+    heights = spread([0.1, 0.5, 0.51, 0.52, 0.9], 0.05)
+    assert heights == pytest.approx([0.1, 0.46, 0.51, 0.56, 0.9])
     assert min(np.diff(spread([0.0] * 5, 0.1))) == pytest.approx(0.1)
 
 

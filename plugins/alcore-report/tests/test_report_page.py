@@ -69,12 +69,12 @@ class Page(html.parser.HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        known = dict(attributes)
-        self.tags.append((tag, known))
-        self.ids += [known["id"]] if "id" in known else []
-        self.links += [known[name] for name in ("src", "href", "xlink:href") if name in known]
-        if tag in ("figure", "section", "details") and "id" in known:
-            self._figure = known["id"]
+        by_name = dict(attributes)
+        self.tags.append((tag, by_name))
+        self.ids += [by_name["id"]] if "id" in by_name else []
+        self.links += [by_name[name] for name in ("src", "href", "xlink:href") if name in by_name]
+        if tag in ("figure", "section", "details") and "id" in by_name:
+            self._figure = by_name["id"]
         if tag == "tr":
             self.tables.setdefault(self._figure, []).append([])
         if tag in ("td", "th"):
@@ -120,13 +120,13 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(folder):
     """The pages of the runs, as files and parsed."""
-    found = {}
+    by_name = {}
     for name in ("moons", "images", "fields", "python"):
         done = run_command(folder, "report", name, "--allow-code", *(["--no-png"] if name != "moons" else []))
         assert done.code == 0, done.err
         text = (folder / f"{name}-report.html").read_text(encoding="utf-8")
-        found[name] = (text, Page(text), done.out)
-    return found
+        by_name[name] = (text, Page(text), done.out)
+    return by_name
 
 
 def test_curves_have_the_numbers_of_the_records(folder, pages):

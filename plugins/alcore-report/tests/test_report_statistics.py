@@ -205,8 +205,8 @@ def test_bootstrap_intervals_cover_the_labels_that_are_needed(seeds):
     rng, x, covered = np.random.default_rng(3), np.linspace(0, 400, 41), 0
     exact = -100 * math.log(0.5)
     for _ in range(400):
-        found = st.labels_to_reach(x, curves_of(seeds, 100, rng, x), 0.5).labels
-        covered += found.low <= exact <= found.high
+        labels = st.labels_to_reach(x, curves_of(seeds, 100, rng, x), 0.5).labels
+        covered += labels.low <= exact <= labels.high
     assert 0.92 < covered / 400 < 0.98
 
 
@@ -241,8 +241,8 @@ def test_detectable_difference_is_found_in_80_of_100_new_simulations():
     differences = np.random.default_rng(5).normal(0, 2, 10)
     shift, deviation = st.detectable(differences, 0.05).value, differences.std(ddof=1)
     rng = np.random.default_rng(6)
-    found = [st.signed_rank(rng.normal(shift, deviation, 10))[0] <= 0.05 for _ in range(2000)]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+    detections = [st.signed_rank(rng.normal(shift, deviation, 10))[0] <= 0.05 for _ in range(2000)]
+    assert np.mean(detections) == pytest.approx(0.8, abs=0.03)
 
 
 def test_detectable_difference_is_near_that_of_the_t_test():
