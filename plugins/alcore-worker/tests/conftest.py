@@ -60,8 +60,8 @@ def servers(tmp_path_factory):
         return started[name]
 
     yield server
-    for one in started.values():
-        one.kill()
+    for started_server in started.values():
+        started_server.kill()
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def own_server(tmp_path):
         return started[-1]
 
     yield server
-    for one in started:
-        one.kill()
+    for started_server in started:
+        started_server.kill()
 
 
 @pytest.fixture(params=["folder", "redis-server", "valkey-server"])

@@ -277,13 +277,13 @@ def work(where, strategy, **options):
 
 def within(seconds, action):
     """Return what a call returns, which must not hang."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(action()), daemon=True)
+    results = []
+    thread = threading.Thread(target=lambda: results.append(action()), daemon=True)
     thread.start()
     thread.join(seconds)
     assert not thread.is_alive(), "it hangs"
-    assert found, "it has failed"
-    return found[0]
+    assert results, "it has failed"
+    return results[0]
 
 
 def until(true, seconds):
@@ -304,20 +304,20 @@ def test_strategy_in_a_worker_has_what_was_sent(shared, tmp_path):
     class Looks(Remote):
         def look(self, request):
             pool = self.driver.choice_pool
-            found.append(pool.inputs(torch.tensor([request.item])).tolist())
+            inputs.append(pool.inputs(torch.tensor([request.item])).tolist())
             assert pool.cost(request.item) == 0.25 * request.item
             self.generator(request.id)
             (self.strategy_dir / "notes").write_text(request.id)
             with pytest.raises(AttributeError, match="a worker has no learner"):
                 _ = self.driver.learner
 
-    found: list = []
+    inputs: list = []
     costs = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
     with sent(driver(shared.parent / "runs", str(shared), run_id="r", chosen=pool(costs=costs))):
         pass
     strategy = Looks()
     assert work(shared, strategy, home=tmp_path / "files").answers == 4
-    assert found == [[[0.0, 1.0]], [[2.0, 3.0]], [[4.0, 5.0]], [[6.0, 7.0]]]
+    assert inputs == [[[0.0, 1.0]], [[2.0, 3.0]], [[4.0, 5.0]], [[6.0, 7.0]]]
     assert strategy.drivers[0].run_id == "r"
     (files,) = (tmp_path / "files").glob("*/r-*")
     assert (files / "strategies" / "mine" / "notes").read_text() == strategy.requests[-1].id
@@ -438,8 +438,8 @@ def test_lost_tasks_are_sent_again(shared, monkeypatch):
         count.append(1)
         waiting = list(shared.glob("runs/*/waiting/*.json"))
         if len(count) == 1:
-            for one in waiting:
-                one.unlink()
+            for task in waiting:
+                task.unlink()
         elif len(waiting) == 4:
             work(shared, Remote())
 
@@ -716,10 +716,10 @@ def answer_with(worker, claims, content):
 def claimed(worker, name, most):
     """Claim up to so many tasks of the only run."""
     (run,) = worker.runs()
-    found = []
-    while len(found) < most and (claim := worker.claim(run, name)) is not None:
-        found.append(claim)
-    return found
+    claims = []
+    while len(claims) < most and (claim := worker.claim(run, name)) is not None:
+        claims.append(claim)
+    return claims
 
 
 def test_label_that_comes_while_its_worker_is_given_up_is_taken(shared):
@@ -798,10 +798,10 @@ def test_requests_that_should_not_be_begun_any_more_are_taken_back(shared, reply
     plain, faults = exchange.withdraw, [AwayError("the reply was lost")] if reply == "is lost" else []
 
     def withdrawn(run, names):
-        found = plain(run, names)
+        task_names = plain(run, names)
         if names and faults:
             raise faults.pop()
-        return found
+        return task_names
 
     exchange.withdraw = withdrawn
 
@@ -897,7 +897,7 @@ def test_run_whose_driver_lives_comes_first(shared):
             os.utime(file, (time.time() - 3600,) * 2)
     strategy = Remote()
     assert work(shared, strategy).answers == 12
-    assert [one.run_id for one in strategy.drivers] == ["b", "c", "a"]
+    assert [run_driver.run_id for run_driver in strategy.drivers] == ["b", "c", "a"]
 
 
 def test_run_without_a_driver_makes_room_for_one_that_has_it(shared, monkeypatch):
@@ -916,7 +916,7 @@ def test_run_without_a_driver_makes_room_for_one_that_has_it(shared, monkeypatch
 
     strategy = Remote(answer)
     assert work(shared, strategy).answers == 8
-    assert [one.run_id for one in strategy.drivers] == ["a", "b", "a"]
+    assert [run_driver.run_id for run_driver in strategy.drivers] == ["a", "b", "a"]
 
 
 def test_full_disk_is_waited_for_while_answers_are_read(shared, monkeypatch):

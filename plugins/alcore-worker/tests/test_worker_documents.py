@@ -40,21 +40,21 @@ def test_plain_values_come_back(value):
 def test_tensors_come_back_to_the_bit(dtype):
     tensor = torch.arange(6).to(dtype).reshape(2, 3).T
     content, _, blobs = through({"x": [tensor, tensor[0, 0]]})
-    found = content["x"]
+    tensors = content["x"]
     assert bool(blobs) == (dtype == torch.bfloat16), "small arrays are in the document, as far as NumPy has their type"
-    assert found[0].dtype == dtype
-    assert torch.equal(found[0], tensor)
-    assert found[1].shape == ()
+    assert tensors[0].dtype == dtype
+    assert torch.equal(tensors[0], tensor)
+    assert tensors[1].shape == ()
 
 
 def test_arrays_and_scalars_come_back():
     array = np.arange(4.0).astype(">f4")[::-1]
-    found = through({"a": array, "s": np.float32(0.1), "nan": math.nan, "inf": -math.inf})[0]
-    assert isinstance(found["a"], np.ndarray)
-    assert found["a"].tolist() == [3.0, 2.0, 1.0, 0.0]
-    assert found["s"] == float(np.float32(0.1))
-    assert math.isnan(found["nan"])
-    assert found["inf"] == -math.inf
+    content = through({"a": array, "s": np.float32(0.1), "nan": math.nan, "inf": -math.inf})[0]
+    assert isinstance(content["a"], np.ndarray)
+    assert content["a"].tolist() == [3.0, 2.0, 1.0, 0.0]
+    assert content["s"] == float(np.float32(0.1))
+    assert math.isnan(content["nan"])
+    assert content["inf"] == -math.inf
 
 
 def test_large_arrays_are_apart_and_their_content_is_checked():

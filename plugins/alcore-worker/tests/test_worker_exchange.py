@@ -26,10 +26,10 @@ def tasks(n):
 
 def claimed(exchange, worker, most, run=RUN):
     """Claim up to so many tasks."""
-    found = []
-    while len(found) < most and (claim := exchange.claim(run, worker)) is not None:
-        found.append(claim)
-    return found
+    claims = []
+    while len(claims) < most and (claim := exchange.claim(run, worker)) is not None:
+        claims.append(claim)
+    return claims
 
 
 def answers(exchange, names=None):
@@ -89,8 +89,8 @@ def test_claim_finds_what_others_have_left(exchange):
         exchange.put(RUN, tasks(40))
         (first,) = claimed(exchange, "one-1-00000001", 1)
         exchange.withdraw(RUN, [name for place, name in enumerate(IDS) if place and place not in left])
-        found = [claimed(exchange, "one-1-00000001", 1) for _ in left]
-        assert sorted(claim.name for some in found for claim in some) == [IDS[place] for place in left]
+        batches = [claimed(exchange, "one-1-00000001", 1) for _ in left]
+        assert sorted(claim.name for batch in batches for claim in batch) == [IDS[place] for place in left]
         assert claimed(exchange, "one-1-00000001", 1) == []
         exchange.remove(RUN, [first.name, *(IDS[place] for place in left)])
 
@@ -258,8 +258,8 @@ def test_many_tasks_and_answers_come_back_each_as_it_was(exchange, place):
     assert {claim.name: claim.document for claim in claims} == many
     for claim in claims:
         exchange.answer(RUN, claim, b"answer to " + claim.document)
-    found = answers(open_exchange(place))
-    assert found == {name: b"answer to " + one for name, one in many.items()}
+    by_name = answers(open_exchange(place))
+    assert by_name == {name: b"answer to " + document for name, document in many.items()}
     exchange.remove(RUN, many)
     assert exchange.known(RUN) == set()
 
@@ -290,10 +290,10 @@ def two(tmp_path):
         def listed(run, kind):
             if kind == "claimed":
                 before()
-            found = list(plain(run, kind))
+            entries = list(plain(run, kind))
             if kind == "claimed":
                 after()
-            return iter(found)
+            return iter(entries)
 
         one._tasks = listed
 

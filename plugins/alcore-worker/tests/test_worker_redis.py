@@ -177,10 +177,10 @@ def test_claim_of_which_the_reply_was_lost_is_made_again(servers):
     original, replies = exchange._server.once.xreadgroup, [redis.ConnectionError("the reply was lost")]
 
     def lost_once(*args, **kwargs):
-        found = original(*args, **kwargs)
+        reply = original(*args, **kwargs)
         if replies:
             raise replies.pop()
-        return found
+        return reply
 
     exchange._server.once.xreadgroup = lost_once
     again = [exchange.claim(run, worker) for _ in range(2)]
@@ -231,26 +231,26 @@ def test_server_without_memory_gives_nothing_up(tmp_path, own_server, monkeypatc
     server = own_server("redis-server", "--maxmemory", "100mb")
     client = redis.Redis(unix_socket_path=str(server.socket))
     made = driver(tmp_path / "runs", server.where, silent_after=0.3, most_lost=1)
-    worker, name, found = open_exchange(server.where), "here-1-00000001", []
+    worker, name, claims = open_exchange(server.where), "here-1-00000001", []
     original, times = made.safe_point, []
 
     def safe_point():
         original()
         times.append(time.monotonic())
-        if not found:
+        if not claims:
             (run,) = worker.runs()
-            found.extend(worker.claim(run, name) for _ in range(4))
+            claims.extend(worker.claim(run, name) for _ in range(4))
             client.config_set("maxmemory", 1)
             with pytest.raises(FullError):
-                worker.answer(run, found[0], b"{}")
+                worker.answer(run, claims[0], b"{}")
         elif times[-1] - times[0] < 0.8:
             worker.beat(name)
-        elif len(found) == 4:
+        elif len(claims) == 4:
             client.config_set("maxmemory", 0)
-            for one in found:
-                worker.give_back(worker.runs()[0], one)
-            found.clear()
-            found.append(None)
+            for claim in claims:
+                worker.give_back(worker.runs()[0], claim)
+            claims.clear()
+            claims.append(None)
             work(server.where)
 
     made.safe_point = safe_point
@@ -336,7 +336,7 @@ def test_worker_is_not_silent_because_the_server_was_away(tmp_path, own_server):
     """The driver is back before a worker that lives has said so; what that has stays with it."""
     server = own_server()
     made = driver(tmp_path / "runs", server.where, silent_after=0.5)
-    worker, name, found = open_exchange(server.where), "here-1-00000001", []
+    worker, name, claims = open_exchange(server.where), "here-1-00000001", []
     original, times = made.safe_point, []
 
     def safe_point():
@@ -344,7 +344,7 @@ def test_worker_is_not_silent_because_the_server_was_away(tmp_path, own_server):
         now = time.monotonic()
         if not times:
             (run,) = worker.runs()
-            found.extend(worker.claim(run, name) for _ in range(4))
+            claims.extend(worker.claim(run, name) for _ in range(4))
             server.kill()
             times.append(now)
         elif len(times) == 1 and now - times[0] > 0.5:
@@ -359,7 +359,7 @@ def test_worker_is_not_silent_because_the_server_was_away(tmp_path, own_server):
     with contextlib.suppress(KeyboardInterrupt):
         made.run()
     (run,) = worker.runs()
-    assert len(found) == 4
+    assert len(claims) == 4
     assert worker.waiting(run) == 0
 
 
