@@ -15,7 +15,7 @@ TEXTS = {".py", ".md", ".toml", ".html", ".j2", ".css", ".js", ".txt", ".cfg", "
 PRONOUNS = ("for one in", "found =", "known =")
 """Names that say nothing of the thing: a loop variable or a result is called by its noun."""
 LEFT = {
-    "plugins: tests": {"for one in": 4, "found =": 14, "known =": 4},
+    "plugins: tests": {"for one in": 0, "found =": 2, "known =": 0},
 }
 """How often each stands in the files of a folder; a figure may only fall, and is written down when it does."""
 

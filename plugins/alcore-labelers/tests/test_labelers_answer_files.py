@@ -129,12 +129,12 @@ def test_json_lines(tmp_path: Path) -> None:
         {"sample": "x", "label": 1},
     ]
     text = "\n".join(map(json.dumps, lines)) + "\n\n[1]\n{"
-    found = read(tmp_path / "a.jsonl", text)
-    assert isinstance(found[0], Label)
-    assert found[1].value.tolist() == [[1, 2], [3, 4]]
-    assert isinstance(found[2], Failed)
-    assert found[3] == "its sample is 'x', which is not a whole number of at least 0"
-    assert [fault[:11] for fault in found[4:]] == ["it is not a", "it is not J"]
+    answers = read(tmp_path / "a.jsonl", text)
+    assert isinstance(answers[0], Label)
+    assert answers[1].value.tolist() == [[1, 2], [3, 4]]
+    assert isinstance(answers[2], Failed)
+    assert answers[3] == "its sample is 'x', which is not a whole number of at least 0"
+    assert [fault[:11] for fault in answers[4:]] == ["it is not a", "it is not J"]
     assert [row.answer or row.fault for row in read_answers(tmp_path / "a.jsonl", NUMBERS)].count("") == 1
 
 

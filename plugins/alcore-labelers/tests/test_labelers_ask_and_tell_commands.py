@@ -75,13 +75,11 @@ def test_table_of_data_shows_its_own_columns(command: Command, tmp_path: Path) -
     data = ("--data", "csv", "--set", "data.csv.path=data.csv", "--set", "data.csv.target=label")
     command(*RUN, *data, "--set", 'data.csv.drop=["id"]', "--set", "label.ask.min_labels=1", code=3)
     out, _ = command("ask", "r")
-    found = list(csv.DictReader(out.splitlines()))
-    assert [lines[int(row["row"])].split(",")[:3] for row in found] == [
-        [row["id"], row["x"], row["y"]] for row in found
-    ]
-    assert all(int(row["line"]) == int(row["row"]) + 2 for row in found)
-    assert {row["label"] for row in found} == {""}
-    (tmp_path / "one.csv").write_text(f"sample;label\n{found[1]['sample']};B\n")
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [lines[int(row["row"])].split(",")[:3] for row in rows] == [[row["id"], row["x"], row["y"]] for row in rows]
+    assert all(int(row["line"]) == int(row["row"]) + 2 for row in rows)
+    assert {row["label"] for row in rows} == {""}
+    (tmp_path / "one.csv").write_text(f"sample;label\n{rows[1]['sample']};B\n")
     assert "1 answer accepted (1 label)" in command("tell", "r", "one.csv")[0]
     assert "Ended: all 1 steps are done." in command("resume", "r")[0]
 

@@ -85,8 +85,8 @@ class TestContract(InProcessLabelContract):
     idempotent = True
 
     def make(self, **parameters):
-        known = {sample: int(self.pool().answer(sample)[1]) for sample in range(40)}
-        cases = " ".join(f"{sample}) echo {label};;" for sample, label in known.items())
+        labels = {sample: int(self.pool().answer(sample)[1]) for sample in range(40)}
+        cases = " ".join(f"{sample}) echo {label};;" for sample, label in labels.items())
         return CommandLabelStrategy(f"sh -c 'case $ALCORE_SAMPLE in {cases} *) exit 1;; esac'", **parameters)
 
 
@@ -118,8 +118,8 @@ def test_files_and_variables_say_what_it_works_on(tmp_path):
     command = program(
         tmp_path,
         """
-        known = {name: value for name, value in os.environ.items() if name.startswith("ALCORE_") or name == "MINE"}
-        json.dump(known, open("env.json", "w"))
+        env = {name: value for name, value in os.environ.items() if name.startswith("ALCORE_") or name == "MINE"}
+        json.dump(env, open("env.json", "w"))
         assert os.getcwd() == os.environ["ALCORE_FOLDER"]
         inputs = np.load("input.npz")["input"]
         json.dump({"label": int(inputs[0] > 0)}, open("result.json", "w"))
@@ -371,7 +371,7 @@ BATCH = """
     asked = json.load(open(sys.argv[1]))
     open(os.environ["LEDGER"], "a").write(f"{len(asked)}\\n")
     assert np.load("input.npz")["input"].shape == (len(asked), 4)
-    answers = [{"label": one["sample"] % 3, "cost": one["sample"]} for one in asked]
+    answers = [{"label": request["sample"] % 3, "cost": request["sample"]} for request in asked]
 """
 
 
@@ -379,9 +379,9 @@ BATCH = """
     "end",
     [
         "json.dump(answers, open('result.json', 'w'))",
-        "print([one['label'] for one in answers])",
-        "np.savez('result.npz', label=[one['label'] for one in answers])",
-        "json.dump({'label': [one['label'] for one in answers]}, open('result.json', 'w'))",
+        "print([answer['label'] for answer in answers])",
+        "np.savez('result.npz', label=[answer['label'] for answer in answers])",
+        "json.dump({'label': [answer['label'] for answer in answers]}, open('result.json', 'w'))",
     ],
 )
 def test_batch_is_answered_by_one_call(tmp_path, end):

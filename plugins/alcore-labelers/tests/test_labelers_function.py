@@ -236,15 +236,15 @@ def test_workers_that_never_start_end_the_run_with_the_reason(tmp_path, simulato
 
 
 def test_random_numbers_belong_to_the_request_wherever_it_is_called(tmp_path, simulators):
-    found = []
+    draws = []
     for place in ({"run_in": "here"}, {"run_in": "processes", "workers": 2}):
         random.seed(os.urandom(8))
         driver = run(
             tmp_path / place["run_in"], FunctionLabelStrategy(simulators.draws, seed=True, **place), run_id="same"
         )
-        found.append({sample: value.tolist() for sample, value in labels(driver).items()})
-    assert found[0] == found[1]
-    assert len({tuple(arguments) for arguments in found[0].values()}) == 8
+        draws.append({sample: value.tolist() for sample, value in labels(driver).items()})
+    assert draws[0] == draws[1]
+    assert len({tuple(arguments) for arguments in draws[0].values()}) == 8
 
 
 @pytest.mark.parametrize("run_in", ["here", "threads"])
@@ -433,12 +433,12 @@ def _lines(path):
 
 def _working_in(folder):
     """The processes that work in a folder."""
-    found = []
+    commands = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (path / "cwd").readlink() == folder:
-                found.append((path / "cmdline").read_bytes())
-    return found
+                commands.append((path / "cmdline").read_bytes())
+    return commands
 
 
 # -- parameters --------------------------------------------------------------------------------------------------

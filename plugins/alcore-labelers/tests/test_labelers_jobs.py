@@ -118,8 +118,8 @@ class TestContract(LabelContract):
     batch = True
 
     def make(self, **parameters):
-        known = {sample: int(self.pool().answer(sample)[1]) for sample in range(40)}
-        cases = " ".join(f"{sample}) echo {label};;" for sample, label in known.items())
+        labels = {sample: int(self.pool().answer(sample)[1]) for sample in range(40)}
+        cases = " ".join(f"{sample}) echo {label};;" for sample, label in labels.items())
         command = f"sh -c 'case $ALCORE_SAMPLE in {cases} *) exit 1;; esac'"
         return JobsLabelStrategy(command, **{"settle": 0.2, "cost": "expected", **parameters})
 
@@ -767,12 +767,12 @@ def test_find_ends_the_command_that_a_killed_driver_left_and_nothing_else(tmp_pa
 
     def running(word):
         """Return the processes with a word in their command line."""
-        found = []
+        pids = []
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if word.encode() in (path / "cmdline").read_bytes().replace(b"\0", b" "):
-                    found.append(int(path.name))
-        return found
+                    pids.append(int(path.name))
+        return pids
 
     try:
         appears(lambda: (tmp_path / "submitting").exists() and (tmp_path / "client").exists())
@@ -1352,11 +1352,11 @@ def test_suspended_time_is_not_time_at_work(tmp_path, monkeypatch):
     flight = Flight(Request("0" * 32, 0, 0, 1), Job("n", tmp_path, tmp_path / SCRIPT, None), "n")
     now = [100.0]
     monkeypatch.setattr("alcore_labelers.flight.time.monotonic", lambda: now[0])
-    found = []
+    seconds = []
     for at, is_suspended in ((100, False), (110, False), (150, True), (170, True), (180, False)):
         now[0] = at
-        found.append(flight.seconds_at_work(begun=True, is_suspended=is_suspended))
-    assert found == [0, 10, 10, 10, 20]
+        seconds.append(flight.seconds_at_work(begun=True, is_suspended=is_suspended))
+    assert seconds == [0, 10, 10, 10, 20]
 
 
 def test_drivers_that_do_not_wait_give_up_after_the_time_that_they_failed_together(tmp_path, caplog):

@@ -210,8 +210,8 @@ def test_job_that_slurm_itself_cancels_is_not_cancelled_by_hand(tmp_path, monkey
     lines = [f"{number}|n-{number}|{states.get(number, 'CANCELLED|node0|None')}" for number in "01245"]
     lines.append("3|x|RUNNING|a|None")
     monkeypatch.setattr("alcore_labelers.slurm_jobs.call", lambda _words, **_: Called(0, "\n".join(lines), ""))
-    found = {number: known.state for number, known in SlurmJobs().poll(jobs).items()}
-    assert found == {
+    state_of = {number: known.state for number, known in SlurmJobs().poll(jobs).items()}
+    assert state_of == {
         "0": "infrastructure", "1": "cancelled", "2": "cancelled", "4": "infrastructure", "5": "cancelled"
     }  # fmt: skip
 
@@ -230,8 +230,8 @@ def test_job_that_slurm_itself_cancels_is_not_cancelled_by_hand(tmp_path, monkey
     ],
 )
 def test_what_a_job_was_told_at_its_end(tmp_path, said, state):
-    found = SlurmJobs().understood(said, Job("n-0", tmp_path, tmp_path, None), "7")
-    assert (found.state if found else None) == state
+    end = SlurmJobs().understood(said, Job("n-0", tmp_path, tmp_path, None), "7")
+    assert (end.state if end else None) == state
 
 
 STATES = {
@@ -252,8 +252,8 @@ def test_end_of_a_job_is_told_apart(cluster, tmp_path, case):
     try:
         until((job.folder / "heartbeat").exists)  # from now on it writes what it is sent
         subprocess.run([word.format(number=number) for word in command], check=True)
-        known = until(lambda: (now := jobs.poll({number: job})[number]).state == state and now)  # it may write it late
-        assert reason in known.reason
+        end = until(lambda: (now := jobs.poll({number: job})[number]).state == state and now)  # it may write it late
+        assert reason in end.reason
     finally:
         subprocess.run(["scontrol", "update", "nodename=node0", "state=resume"], check=False, capture_output=True)
         until(cluster.is_ready)
@@ -291,8 +291,8 @@ def test_requests_get_what_their_jobs_came_to(cluster, tmp_path):
     for refusal in ran.refused():
         kinds.setdefault(refusal["sample"] if "sample" in refusal else refusal["request"], set()).add(refusal["kind"])
     by_id = {request["id"]: request["sample"] for request in ran.requests()}
-    found = {by_id.get(key, key): kind for key, kind in kinds.items()}
-    assert found == {9: {"dropped"}, 2: {"timeout"}, 30: {"infeasible"}, 17: {"infrastructure"}}
+    by_sample = {by_id.get(key, key): kind for key, kind in kinds.items()}
+    assert by_sample == {9: {"dropped"}, 2: {"timeout"}, 30: {"infeasible"}, 17: {"infrastructure"}}
     assert len(set(ledger_of(tmp_path))) == len(ledger_of(tmp_path)) == 6
 
 
