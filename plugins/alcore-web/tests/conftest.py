@@ -106,10 +106,10 @@ class Paced:
 @pytest.fixture
 def paced(tmp_path):
     """A run that waits in the labeling phase of its first step."""
-    found = Paced(tmp_path / "root")
-    found.wait()
-    yield found
-    found.end()
+    run = Paced(tmp_path / "root")
+    run.wait()
+    yield run
+    run.end()
 
 
 @pytest.fixture(scope="session")

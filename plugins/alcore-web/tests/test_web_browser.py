@@ -39,10 +39,10 @@ class Served:
 
 @pytest.fixture
 def served(root):
-    found = Served(root)
-    yield found
-    assert found.end() == "alcore: interrupted; the page has ended, and runs go on.\n"
-    assert found.code == 130
+    server = Served(root)
+    yield server
+    assert server.end() == "alcore: interrupted; the page has ended, and runs go on.\n"
+    assert server.code == 130
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
