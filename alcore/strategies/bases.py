@@ -105,6 +105,7 @@ class BaseQuery(BaseStrategy):
     """A query strategy; implement ``sample(query_queue, *args, **kwargs)``."""
 
     max_samples: int
+    """How many samples to ask for in a step; see `set_max_samples`."""
 
     weighs_costs: bool = False
     """Whether it chooses by score per expected cost where the run wants that (``DriverConfig.per_cost``)."""
@@ -112,6 +113,11 @@ class BaseQuery(BaseStrategy):
     @property
     def wanted(self) -> int:
         """How many samples to ask for in this step: `max_samples`, or a share of ``DriverConfig.samples_per_step``."""
+        if not hasattr(self, "max_samples"):
+            raise UsageError(
+                f"{type(self).__name__} has no max_samples; call self.set_max_samples(n) in its __init__, or give the "
+                "class an attribute max_samples."
+            )
         return self.driver.wanted(self.max_samples)
 
     def set_max_samples(self, max_samples: int) -> None:
@@ -205,6 +211,7 @@ class PointwiseQuery(BaseQuery):
     """
 
     weighs_costs = True
+    max_samples = 10  # for a class whose `__init__` doesn't call this one's
 
     def __init__(self, max_samples: int = 10) -> None:
         self.set_max_samples(max_samples)
@@ -302,6 +309,11 @@ class SetQuery(BaseQuery):
     their like once more; one without it is called without it. Likewise with ``costs``: what the labels of the
     candidates are expected to cost, float64 (N,), where the run chooses by score per cost, else None.
     """
+
+    # for a class whose `__init__` doesn't call this one's
+    max_samples = 10
+    candidates: int | float | None = None
+    layer = ""
 
     needs_labeled = True
     """Whether `choose` uses the labeled samples."""
@@ -438,7 +450,7 @@ class BaseTracker:
     _driver: RunContext | None = None
     _begun = False
     _last = -1
-    _told = ""
+    _reported = ""
     _waiting: tuple[Tracked, ...] = ()
 
     @property

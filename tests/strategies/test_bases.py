@@ -14,8 +14,18 @@ from helpers.inference import Net
 
 from alcore import Driver, Failed, TensorPool, UsageError
 from alcore.errors import QueryError
+from alcore.hookspecs import runhook
 from alcore.inference import Features
-from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery, BaseStrategy, PointwiseQuery, SetQuery
+from alcore.strategies import (
+    BaseLabel,
+    BaseMetrology,
+    BaseQuery,
+    BaseStrategy,
+    BaseTracker,
+    PointwiseQuery,
+    SetQuery,
+    Tracked,
+)
 
 Build = Callable[..., Driver]
 
@@ -94,6 +104,61 @@ def test_method_that_must_be_written_is_named() -> None:
     none: Any = None
     with pytest.raises(NotImplementedError, match="SetQuery must implement choose"):
         SetQuery().choose(none, none, 1)
+
+
+# -- classes whose `__init__` or hook doesn't call that of the base ----------------------------------------------------
+
+
+def test_tracker_with_a_start_of_its_own_reports_what_it_can_not_write(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unwritable(BaseTracker):
+        @runhook
+        def alcore_run_start(self, driver: Any) -> None: ...
+
+        def write(self, tracked: Tracked) -> None:
+            raise OSError("the disk is full")
+
+    build(plugins=[Unwritable()]).run()
+    raised = [record.getMessage() for record in caplog.records if "raised in" in record.getMessage()]
+    assert len(raised) == 1, "reported once, not with each step"
+    assert raised[0].endswith("OSError: the disk is full")
+
+
+def test_pointwise_query_with_an_init_of_its_own_asks_for_the_default_number(build: Build, toys: Any) -> None:
+    class Own(PointwiseQuery):
+        def __init__(self, scale: float) -> None:
+            self.scale = scale
+
+        def score(self, outputs: Any) -> torch.Tensor:
+            return self.scale * outputs[:, 0]
+
+    driver = build(train_datapool=toys.pool(40, labeled=8), query_strategies=[Own(2.0)], max_active_learning_steps=1)
+    driver.run()
+    assert len(driver.train_datapool) == 8 + PointwiseQuery().max_samples == 18
+
+
+def test_set_query_with_an_init_of_its_own_has_the_defaults(build: Build, toys: Any) -> None:
+    class Own(SetQuery):
+        def __init__(self, first: int) -> None:
+            self.first = first
+
+        def choose(self, candidates: Features, labeled: Features, n: int) -> torch.Tensor:
+            return torch.arange(self.first, self.first + n)
+
+    own, default = Own(1), SetQuery()
+    assert (own.max_samples, own.candidates, own.layer) == (default.max_samples, default.candidates, default.layer)
+    driver = build(train_datapool=toys.pool(40, labeled=8), query_strategies=[own], max_active_learning_steps=1)
+    driver.run()
+    assert len(driver.train_datapool) == 18
+
+
+def test_query_without_a_number_of_samples_says_how_to_set_it() -> None:
+    query = BaseQuery()
+    context: Any = SimpleNamespace(wanted=lambda most: most)
+    query.attach(context)
+    with pytest.raises(UsageError, match=r"BaseQuery has no max_samples; call self\.set_max_samples\(n\)"):
+        query.wanted  # noqa: B018
 
 
 # -- pointwise ---------------------------------------------------------------------------------------------------------
