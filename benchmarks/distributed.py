@@ -15,7 +15,6 @@ import functools
 import json
 import os
 import queue
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed import TCPStore
 
 sys.path.append(str(Path(__file__).parent / "query"))
 from query import peak, write_rows
@@ -93,15 +93,14 @@ def work(options: argparse.Namespace) -> None:
 
 def start(ranks: int, path: str) -> dict[str, Any]:
     """Start so many processes; return what rank 0 printed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # held here, as torchrun does
     children = [
         subprocess.Popen(
             [sys.executable, __file__, "--path", path], stdout=subprocess.PIPE, text=True,
             env={
                 **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks),
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "OMP_NUM_THREADS": "1",
+                "TORCHELASTIC_USE_AGENT_STORE": "True",
             },
         )
         for rank in range(ranks)

@@ -6,15 +6,16 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.processes import ForkServer
+from helpers.ports import reserved_port
+from helpers.processes import ForkedProcess, ForkServer
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))
@@ -37,24 +38,21 @@ class Processes:
     """
 
     def __init__(self, server: ForkServer, count: int, argv: Sequence[str], folder: Path, **environment: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         self.codes: list[int] = []
         self.texts: list[str] = []
-        self._server = server
         self._watched = environment.setdefault("TORCHELASTIC_USE_AGENT_STORE", "True") == "True"
-        if self._watched:
-            server.open_store(port)
-        self._outputs = [folder / f"output-{port}-{rank}" for rank in range(count)]
-        self.pids: list[int] = []
+        self._reserved = contextlib.ExitStack()
+        port = server.open_store() if self._watched else self._reserved.enter_context(reserved_port())
+        outputs = Path(tempfile.mkdtemp(prefix="outputs-", dir=folder))
+        self._outputs = [outputs / str(rank) for rank in range(count)]
+        self._ranks: list[ForkedProcess] = []
         for rank, output in enumerate(self._outputs):
             words = {
                 "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RESTART_COUNT": 0, **environment,
             }  # fmt: skip
             own = server.environment | {name: str(value) for name, value in words.items()}
-            self.pids.append(server.start(argv, folder, output, output, own))
+            self._ranks.append(server.start(argv, folder, output, output, own))
 
     def wait(self, seconds: float = 100.0) -> Processes:
         """Wait until all have ended; where some have not by then, they are killed, and the test fails."""
@@ -69,12 +67,12 @@ class Processes:
         hung = [rank for rank, code in enumerate(codes) if code is None]
         self.kill()
         self.codes = [code for code in codes if code is not None]
-        self.texts = [self.said(rank) for rank in range(len(self.pids))]
+        self.texts = [self.said(rank) for rank in range(len(self._ranks))]
         assert not hung, f"ranks {hung} hung:\n" + "\n".join(self.texts)
         return self
 
     def _ended(self) -> list[int | None]:
-        return [self._server.wait(pid) for pid in self.pids]
+        return [process.poll() for process in self._ranks]
 
     def ends(self, rank: int, seconds: float) -> int | None:
         """Return the exit code of a rank, or None where it hasn't ended after so many seconds."""
@@ -85,10 +83,8 @@ class Processes:
 
     def kill(self, rank: int | None = None, number: int = signal.SIGKILL) -> None:
         """Send a signal to one rank, or to all that still live."""
-        for place in range(len(self.pids)) if rank is None else [rank]:
-            if self._server.wait(self.pids[place]) is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pids[place], number)
+        for process in self._ranks if rank is None else [self._ranks[rank]]:
+            process.send_signal(number)
 
     def said(self, rank: int) -> str:
         """Return what a rank has written so far."""
@@ -100,6 +96,7 @@ class Processes:
         self.kill()
         while None in self._ended():
             time.sleep(0.01)
+        self._reserved.close()
 
 
 Start = Callable[..., Processes]

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 from alcore_testing.essence import differences, essence_of
 
 sys.path.append(str(Path(__file__).parents[1]))
+from helpers.ports import reserved_port
 from helpers.processes import ForkServer
 from outcomes import without_training_checkpoints
 
@@ -42,16 +42,14 @@ def live(server: ForkServer, folder: Path, ranks: int, kill_at: float | None, ra
 
 def undisturbed(folder: Path, ranks: int) -> list[int]:
     """Run in new interpreters, which end as interpreters do; return their exit codes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    children = []
-    for rank in range(ranks):
-        environment = {**os.environ, **own, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        command = [sys.executable, str(HERE / "experiment.py"), json.dumps(OPTIONS)]
-        children.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL))
-    return [child.wait(120) for child in children]
+    with reserved_port() as port:
+        own = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        children = []
+        for rank in range(ranks):
+            environment = {**os.environ, **own, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            command = [sys.executable, str(HERE / "experiment.py"), json.dumps(OPTIONS)]
+            children.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL))
+        return [child.wait(120) for child in children]
 
 
 def judge(folder: Path, expected: dict[str, Any], bought: set[str], lives: int) -> list[str]:

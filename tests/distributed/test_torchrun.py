@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from alcore_testing.essence import differences, essence_of
+from helpers.ports import reserved_port
 from helpers.processes import run_forked
 from outcomes import without_training_checkpoints
 
@@ -21,18 +23,24 @@ from alcore.store.reading import Run
 COMMAND = ["-m", "alcore", "run", "--query", "uq", "--metrology", "f1", "--steps", "6", "--root", "runs"]
 
 
-def torchrun(
-    folder: Path, *words: str, before: tuple[str, ...] = (), command: list[str] = COMMAND
-) -> subprocess.Popen[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port"]
-    return subprocess.Popen(
-        [sys.executable, *launcher, str(port), *before, *command, *words],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+Torchrun = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def torchrun(tmp_path: Path) -> Iterator[Torchrun]:
+    """Start a command, by default of alcore with more words, on two ranks in the test's folder."""
+    with contextlib.ExitStack() as reserved:
+
+        def begin(*words: str, before: tuple[str, ...] = (), command: list[str] = COMMAND) -> subprocess.Popen[str]:
+            address = ["--master-addr", "127.0.0.1", "--master-port", str(reserved.enter_context(reserved_port()))]
+            launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", *address]
+            return subprocess.Popen(
+                [sys.executable, *launcher, *before, *command, *words],
+                cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )  # fmt: skip
+
+        yield begin
 
 
 def workers(launcher: int) -> dict[int, int]:
@@ -49,8 +57,8 @@ def workers(launcher: int) -> dict[int, int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
-def test_command_on_two_ranks_is_restarted_after_one_is_killed(tmp_path: Path) -> None:
-    whole = torchrun(tmp_path, "--run-id", "whole")
+def test_command_on_two_ranks_is_restarted_after_one_is_killed(torchrun: Torchrun, tmp_path: Path) -> None:
+    whole = torchrun("--run-id", "whole")
     out, err = whole.communicate(timeout=120)
     assert whole.returncode == 0, err
     assert out.count("Ended: all 6 steps are done.") == 1
@@ -59,7 +67,7 @@ def test_command_on_two_ranks_is_restarted_after_one_is_killed(tmp_path: Path) -
     assert json.loads((tmp_path / "runs" / "whole" / "driver_log.json").read_text())["status"] == "done"
     assert len(Run(tmp_path / "runs" / "whole").steps()) == 6
 
-    again = torchrun(tmp_path, "--run-id", "again", "--resume", "auto", before=("--max-restarts", "2"))
+    again = torchrun("--run-id", "again", "--resume", "auto", before=("--max-restarts", "2"))
     log = tmp_path / "runs" / "again" / "console.log"
     until = time.monotonic() + 100
     while not (log.exists() and "step 2:" in log.read_text()) and time.monotonic() < until:
@@ -116,13 +124,13 @@ if ranks.rank == 1:
     ],
 )
 def test_torchrun_ends_all_ranks_and_shows_the_root_cause(
-    tmp_path: Path, action: str, cause: str, meanwhile: str
+    torchrun: Torchrun, tmp_path: Path, action: str, cause: str, meanwhile: str
 ) -> None:
     """Rank 0 waits for the others, or labels alone."""
     script = tmp_path / "failing.py"
     script.write_text(FAILING.format(action=action, meanwhile=meanwhile))
     began = time.monotonic()
-    launcher = torchrun(tmp_path, command=[str(script)])
+    launcher = torchrun(command=[str(script)])
     _, err = launcher.communicate(timeout=120)
     assert time.monotonic() - began < 60
     assert launcher.returncode == 1

@@ -3,7 +3,9 @@
 ``{"start": {"argv": [...], "environment": {...}, "folder": DIR, "out": FILE, "err": FILE}}`` forks a process that does
 what ``python ARGV`` would do; the answer is its process id. The words are a script and its arguments, or ``-m`` and a
 module. ``{"wait": PID, "seconds": S}`` is answered by the exit code of a process, negative for a signal, or null while
-it lives after so many seconds. ``{"store": PORT}`` opens a store at that port, as torchrun does.
+it lives after so many seconds. It is answered once by an exit code, which is forgotten here: from then on the kernel
+may give the process id to another process. ``{"store": true}`` opens a store, as torchrun does, and is answered by its
+port.
 
 Nothing is computed here: a process that is forked after torch has used its threads may hang.
 """
@@ -43,7 +45,6 @@ def main() -> dict[str, Any] | None:
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports much of torch
     gc.collect()
     gc.freeze()
-    ended: dict[int, int] = {}
     with requests, answers:
         for line in requests:
             task = json.loads(line)
@@ -52,26 +53,24 @@ def main() -> dict[str, Any] | None:
                 if not answer:
                     return dict(task["start"])
             elif "store" in task:
-                _stores.append(TCPStore("127.0.0.1", task["store"], is_master=True, wait_for_workers=False))
-                answer = len(_stores)
+                _stores.append(TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
+                answer = _stores[-1].port
             else:
-                answer = wait(task["wait"], task["seconds"], ended)
+                answer = wait(task["wait"], task["seconds"])
             print(json.dumps(answer), file=answers, flush=True)
     return None
 
 
-def wait(pid: int, seconds: float, ended: dict[int, int]) -> int | None:
+def wait(pid: int, seconds: float) -> int | None:
     """Return the exit code of a process, or None if it lives on after so many seconds."""
     until = time.monotonic() + seconds
-    while pid not in ended:
+    while True:
         exited, status = os.waitpid(pid, os.WNOHANG)
         if exited:
-            ended[pid] = os.waitstatus_to_exitcode(status)
-        elif time.monotonic() >= until:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= until:
             return None
-        else:
-            time.sleep(0.005)
-    return ended[pid]
+        time.sleep(0.005)
 
 
 def become(argv: list[str], environment: dict[str, str], folder: str, out: str, err: str) -> None:

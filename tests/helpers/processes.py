@@ -9,7 +9,6 @@ or about what differs from process to process.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import json
 import os
@@ -51,19 +50,16 @@ class ForkServer:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment,
         )  # fmt: skip
 
-    def start(self, argv: Sequence[str], folder: Path, out: Path, err: Path, environment: Mapping[str, str]) -> int:
-        """Start what ``python ARGV`` does; return the process id. The output is appended to the files."""
+    def start(
+        self, argv: Sequence[str], folder: Path, out: Path, err: Path, environment: Mapping[str, str]
+    ) -> ForkedProcess:
+        """Start what ``python ARGV`` does. The output is appended to the files."""
         task = {"argv": list(argv), "folder": str(folder), "out": str(out), "err": str(err)}
-        return int(self._ask(start={**task, "environment": dict(environment)}))
+        return ForkedProcess(self, int(self.ask(start={**task, "environment": dict(environment)})))
 
-    def wait(self, pid: int, seconds: float = 0.0) -> int | None:
-        """Return the exit code of a process, or None if it lives on after so many seconds."""
-        code = self._ask(wait=pid, seconds=seconds)
-        return None if code is None else int(code)
-
-    def open_store(self, port: int) -> None:
-        """Hold the store of a group of ranks, as torchrun does."""
-        self._ask(store=port)
+    def open_store(self) -> int:
+        """Hold the store of a group of ranks, as torchrun does; return its port."""
+        return int(self.ask(store=True))
 
     def close(self) -> None:
         for stream in (self._process.stdin, self._process.stdout):
@@ -71,13 +67,45 @@ class ForkServer:
             stream.close()
         self._process.wait(30)
 
-    def _ask(self, **task: Any) -> Any:
+    def ask(self, **task: Any) -> Any:
+        """Have the server do one task; return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._lock:
             self._process.stdin.write(json.dumps(task) + "\n")
             self._process.stdin.flush()
             return json.loads(self._process.stdout.readline())
+
+
+class ForkedProcess:
+    """A process of a fork server, with as much of what ``subprocess.Popen`` gives as is used.
+
+    The exit code is kept here, not by the process id: the kernel may give that to another process once it was returned.
+    """
+
+    def __init__(self, server: ForkServer, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._server, self._lock = server, threading.RLock()
+
+    def poll(self) -> int | None:
+        return self.wait(0.0)
+
+    def wait(self, timeout: float = 120.0) -> int | None:
+        """Return the exit code, negative for a signal, or None if the process lives on after so many seconds."""
+        with self._lock:
+            if self.returncode is None:
+                self.returncode = self._server.ask(wait=self.pid, seconds=timeout)
+            return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to a process that has not ended."""
+        with self._lock:
+            if self.poll() is None:  # it keeps its id, since nobody has waited for it
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def run_forked(
@@ -101,39 +129,20 @@ def run_forked(
             raise subprocess.TimeoutExpired(words, timeout, out, err) from None
     with tempfile.TemporaryDirectory(prefix="forked-") as folder:
         out_file, err_file = Path(folder) / "out", Path(folder) / "err"
-        pid = server.start(words, Path(cwd), out_file, err_file, environment)
-        code = server.wait(pid, timeout)
+        process = server.start(words, Path(cwd), out_file, err_file, environment)
+        code = process.wait(timeout)
         if code is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            server.wait(pid, 30)
+            process.kill()
+            process.wait(30)
             raise subprocess.TimeoutExpired(words, timeout, out_file.read_text(), err_file.read_text())
         return subprocess.CompletedProcess(words, code, out_file.read_text(), err_file.read_text())
 
 
-class ForkedPython:
-    """What ``subprocess.Popen([sys.executable, "-P", "-m", ...])`` gives, forked: as much of it as alcore uses."""
-
-    def __init__(self, words: Sequence[str], *, stdout: Any, env: Mapping[str, str], **_options: Any) -> None:
-        assert words[:2] == [sys.executable, "-P"]
-        self.returncode: int | None = None
-        log = Path.cwd() / stdout.name
-        self.pid = _server().start(words[2:], Path.cwd(), log, log, env)
-
-    def poll(self) -> int | None:
-        return self.wait(0.0)
-
-    def wait(self, timeout: float = 120.0) -> int | None:
-        if self.returncode is None:
-            self.returncode = _server().wait(self.pid, timeout)
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
+def forked_python(words: Sequence[str], *, stdout: Any, env: Mapping[str, str], **_options: Any) -> ForkedProcess:
+    """Do what ``subprocess.Popen([sys.executable, "-P", "-m", ...])`` does, as far as alcore uses that, in a fork."""
+    assert words[:2] == [sys.executable, "-P"]
+    log = Path.cwd() / stdout.name
+    return _server().start(words[2:], Path.cwd(), log, log, env)
 
 
 @functools.cache

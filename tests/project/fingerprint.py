@@ -23,7 +23,6 @@ import multiprocessing
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -33,6 +32,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1]))
+from helpers.ports import reserved_port
 
 TABLES = {
     "requests": "SELECT id, step, ordinal, sample, item, strategy, score, rank, model, cost, attempt, state, closed"
@@ -216,13 +218,12 @@ def write_table(folder: Path, target: str) -> Path:
 
 def ranks(folder: Path) -> Made:
     """Make a run on two ranks."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = ("--master-addr", "127.0.0.1", "--master-port", str(probe.getsockname()[1]))
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--log-dir", str(folder / "torchrun"))
     words = ("run", "--query", "uq", "--query", "badge", "--metrology", "f1", "--steps", "5", "--run-id", "ranks")
     sets = assigned("driver.samples_per_step=9", "learner.mlp.dropout=0.2")
-    command(folder, *words, "--root", folder, *sets, launcher=(*launcher, *address))
+    with reserved_port() as port:
+        address = ("--master-addr", "127.0.0.1", "--master-port", str(port))
+        command(folder, *words, "--root", folder, *sets, launcher=(*launcher, *address))
     yield "ranks", folder / "ranks"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.processes import SCRIPT, clean_environment, run_forked
+from helpers.processes import SCRIPT, ForkServer, clean_environment, run_forked
 
 pytestmark = pytest.mark.system
 
@@ -79,11 +80,60 @@ def test_forked_processes_draw_different_numbers(tmp_path: Path) -> None:
     assert not set(one) & set(other)
 
 
+ONE_NUMBER = """
+import os
+children, fork, waitpid = [], os.fork, os.waitpid
+
+def fork_with_one_number():
+    child = fork()
+    children.append(child)
+    return child and 7
+
+def wait_for_last(pid, options):
+    ended, status = waitpid(children[-1] if pid == 7 else pid, options)
+    return (7 if ended and pid == 7 else ended), status
+
+os.fork, os.waitpid = fork_with_one_number, wait_for_last
+"""
+"""What Python imports at its start: each process that is forked gets the process id that the one before had."""
+
+
+@pytest.mark.parametrize("codes", [(3, 0), (0, 3), (0, -signal.SIGKILL)])
+def test_process_that_gets_the_id_of_an_ended_one_has_its_own_exit_code(tmp_path: Path, codes: tuple[int, int]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(ONE_NUMBER)
+    (tmp_path / "program.py").write_text(
+        "import os, sys\ncode = int(sys.argv[1])\nos.kill(os.getpid(), -code) if code < 0 else sys.exit(code)"
+    )
+    server = ForkServer(clean_environment({"PYTHONPATH": str(tmp_path)}))
+    processes = []
+    for code in codes:
+        words, log = ["program.py", str(code)], tmp_path / "log"
+        processes.append(server.start(words, tmp_path, log, log, server.environment))
+        assert processes[-1].wait(60) == code
+    assert {process.pid for process in processes} == {7}
+    assert [process.wait() for process in processes] == list(codes)
+    server.close()
+
+
+def test_no_signal_is_sent_to_a_process_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "program.py").touch()
+    server, log = ForkServer(clean_environment()), tmp_path / "log"
+    process = server.start(["program.py"], tmp_path, log, log, server.environment)
+    assert process.wait(60) == 0
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("the process that has this id now was sent a signal"))
+    process.kill()
+    server.close()
+
+
 @pytest.mark.parametrize("env", [{}, {"PYTHONHASHSEED": "1"}], ids=["forked", "new"])
 def test_process_that_takes_too_long_is_killed(tmp_path: Path, env: dict[str, str]) -> None:
-    (tmp_path / "program.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+    held = tmp_path / "held"
+    (tmp_path / "program.py").write_text(
+        "import fcntl, time; file = open('held', 'w'); fcntl.flock(file, fcntl.LOCK_EX)\n"
+        "print('locked', flush=True); time.sleep(60)"
+    )
     with pytest.raises(subprocess.TimeoutExpired) as raised:
         run_forked("program.py", cwd=tmp_path, env=env, timeout=2)
-    assert isinstance(raised.value.output, str)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(raised.value.output), signal.SIG_DFL)
+    assert raised.value.output == "locked\n"
+    with held.open() as file:  # the lock has gone with its holder
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

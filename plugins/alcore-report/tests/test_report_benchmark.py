@@ -19,7 +19,7 @@ import pytest
 from alcore_report import cells
 from alcore_report.curves import curves_of_runs, note_looks
 from alcore_testing import Finished, run_command
-from helpers.processes import ForkedPython
+from helpers.processes import forked_python
 from safetensors.numpy import load_file
 
 from alcore.store import Run
@@ -36,7 +36,7 @@ def one_line(text):
 def _forked_cells():
     """Cells of a benchmark that is called in this process are forked; those of an interrupted one are not."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cells, "subprocess", SimpleNamespace(Popen=ForkedPython, DEVNULL=subprocess.DEVNULL))
+        patch.setattr(cells, "subprocess", SimpleNamespace(Popen=forked_python, DEVNULL=subprocess.DEVNULL))
         yield
 
 
