@@ -5,10 +5,15 @@ BIN := $(VENV)/bin
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation
 
-.PHONY: help run test lint bench faults clean python
+STANDARD = $$($(BIN)/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print("alcore", *(line.split(">")[0] for line in extras["standard"]))')
+
+.PHONY: help run setup install environment wheels test lint bench faults clean python
 
 help:
 	@echo "make run    set up .venv, then run active learning on the two-moons problem"
+	@echo "make install  install core and the standard plugins into the active environment"
+	@echo "make wheels build every distribution into dist/"
+	@echo "make setup  set up .venv with test tools, and run nothing"
 	@echo "make test   set up .venv with test tools, then run all tests"
 	@echo "make lint   ruff, mypy --strict and import-linter"
 	@echo "make bench  the benchmarks that need nothing else"
@@ -17,6 +22,29 @@ help:
 
 run: $(VENV)/standard.stamp
 	$(BIN)/alcore run --query uq --metrology f1
+	@echo
+	@echo "alcore is installed in $(VENV). To have the command on your PATH, in this terminal:"
+	@echo "    . $(BIN)/activate"
+	@echo "Then, for a table of your own: alcore run FILE.csv --target COLUMN"
+
+setup: $(VENV)/test.stamp
+	@echo "$(VENV) is ready. To have its programs on your PATH: . $(BIN)/activate"
+
+# All wheels have one version, which may be that of wheels that are installed: so they replace those in any case.
+install: environment wheels
+	python3 -m pip --disable-pip-version-check install --quiet --find-links dist "alcore[standard]"
+	@python3 -m pip --disable-pip-version-check install --quiet --no-deps --no-index --force-reinstall --find-links dist $(STANDARD)
+	@echo "Installed in $$(python3 -c 'import sys; print(sys.prefix)'). Try it: alcore run --query uq --metrology f1"
+
+environment: python
+	@python3 -c 'import os, sys; sys.exit(sys.prefix == sys.base_prefix and not os.environ.get("CONDA_PREFIX"))' || { \
+	  echo "No Python environment is active, so there is nothing to install into. Make one, activate it, and try again:"; \
+	  echo "    python3 -m venv ~/alcore-env && . ~/alcore-env/bin/activate && make install"; exit 2; }
+
+wheels: $(VENV)/build.stamp
+	@rm -rf dist
+	@$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist . $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
+	@echo "$$(ls dist | wc -l) wheels are in dist/. Anywhere: pip install --find-links dist \"alcore[standard]\""
 
 # A quarter of the time of the tests is waiting, so there are half as many processes again as processors.
 test: $(VENV)/test.stamp

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shlex
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -39,11 +42,24 @@ def commands() -> list[str]:
     return [line.partition("  #")[0].strip() for line in block[1].splitlines()]
 
 
+def test_install_is_refused_where_no_environment_is_active(tmp_path: Path) -> None:
+    environment = {"PATH": f"{sys.base_prefix}/bin:{os.defpath}", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["make", "-C", README.parent, "install"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "No Python environment is active" in done.stdout
+    assert "activate && make install" in done.stdout
+
+
 def test_commands_lead_from_a_table_to_predictions(run_alcore, folder: Path) -> None:
-    install, *others = commands()
-    assert install.startswith("pip install")
     said = {}
-    for line in others:
+    for line in commands():
         program, name, *words = shlex.split(line.replace("--seeds 10", "--seeds 1 --steps 3"))
         words += ["--steps", "8"] if name == "run" else []
         assert program == "alcore"
