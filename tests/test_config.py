@@ -111,7 +111,7 @@ NEEDED: dict[type[Any], dict[str, Any]] = {
     StrategiesConfig: {"query_strategies": [], "queue_cls": queue.Queue},
     DriverConfig: {"batch_size": 4},
 }
-PARTS = {"train_datapool", "val_datapool", "unlabeled_datapool", "label_strategy", "start_strategy"}
+PARTS = {"train_datapool", "val_datapool", "unlabeled_datapool"}
 """Fields whose objects the Driver checks, since what they need depends on the other parts."""
 
 
@@ -180,3 +180,66 @@ def test_device_and_dtype() -> None:
 def test_the_queue_is_given_as_a_class(wrong: Any) -> None:
     with pytest.raises(UsageError, match=r"StrategiesConfig\.queue_cls is .*; give a class such as queue\.Queue"):
         StrategiesConfig([], wrong)
+
+
+class Everything:
+    """A strategy of each kind, of no base class."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    def attach(self, driver: Any) -> None: ...
+
+    def sample(self, query_queue: Any) -> None: ...
+
+    def label(self, queue_to_label: Any, serialize_queue: Any) -> None: ...
+
+    def compute(self) -> None: ...
+
+
+KINDS = {
+    "query_strategies": ("query", "sample"),
+    "start_strategy": ("query", "sample"),
+    "label_strategy": ("label", "label"),
+    "metrology_strategies": ("metrology", "compute"),
+}
+
+
+def with_strategy(field: str, part: Any) -> StrategiesConfig:
+    given = [part] if field.endswith("ies") else part
+    return StrategiesConfig(**{"query_strategies": [], "queue_cls": queue.Queue, field: given})
+
+
+@pytest.mark.parametrize("field", KINDS)
+def test_strategy_is_an_object_with_the_methods_of_its_protocol(field: str) -> None:
+    kind, method = KINDS[field]
+    assert with_strategy(field, Everything())
+    none = rf"StrategiesConfig\.{field}: {kind} strategy object has no {method} and no attach; see alcore\.protocols"
+    with pytest.raises(UsageError, match=none):
+        with_strategy(field, object())
+    for missing in (method, "attach"):
+        part: Any = Everything()
+        setattr(part, missing, None)
+        with pytest.raises(UsageError, match=rf"{field}: {kind} strategy Everything has no {missing};"):
+            with_strategy(field, part)
+    of_class = rf"StrategiesConfig\.{field}: the {kind} strategy is the class Everything; give an object of it: Everyth"
+    with pytest.raises(UsageError, match=of_class):
+        with_strategy(field, Everything)
+
+
+@pytest.mark.parametrize("field", ["query_strategies", "metrology_strategies"])
+def test_list_of_strategies_has_no_none_and_no_object_twice(field: str) -> None:
+    with pytest.raises(UsageError, match=rf"StrategiesConfig\.{field}: .* strategy NoneType has no"):
+        with_strategy(field, None)
+    part = Everything()
+    with pytest.raises(UsageError, match=rf"StrategiesConfig\.{field}: one .* strategy object is given twice"):
+        StrategiesConfig(**{"query_strategies": [], "queue_cls": queue.Queue, field: [part, part]})
+
+
+def test_metrology_strategy_has_a_list_of_records() -> None:
+    part: Any = Everything()
+    part.records = ()
+    with pytest.raises(
+        UsageError, match=r"StrategiesConfig\.metrology_strategies: .* Everything needs a list 'records'"
+    ):
+        with_strategy("metrology_strategies", part)

@@ -27,21 +27,6 @@ def check_parts(
     _refuse_class(learner, "the learner")
     if not callable(learner):
         raise UsageError(f"the learner is a {type(learner).__name__}, which can't be called; give an nn.Module.")
-    asking = [*strategies.query_strategies, *_given(strategies.start_strategy)]
-    for kind, method, parts in [
-        ("query", "sample", asking),
-        ("label", "label", _given(strategies.label_strategy)),
-        ("metrology", "compute", strategies.metrology_strategies or []),
-    ]:
-        for part in parts:
-            _need(part, f"{kind} strategy", [method, "attach"])
-            if kind == "metrology" and not isinstance(getattr(part, "records", None), list):
-                raise UsageError(
-                    f"metrology strategy {type(part).__name__} needs a list 'records' that compute() appends to."
-                )
-    for kind, parts in (("query", strategies.query_strategies), ("metrology", strategies.metrology_strategies or [])):
-        if len({id(part) for part in parts}) < len(parts):
-            raise UsageError(f"one {kind} strategy object is given twice as a {kind} strategy; make two objects.")
     if training is None:
         if not config.skip_training:
             raise UsageError("there is no training_config; give one, or set DriverConfig(skip_training=True).")

@@ -13,7 +13,18 @@ from alcore.errors import UsageError
 
 
 class Named:
-    """Any strategy."""
+    """A strategy of any kind."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    def attach(self, driver: Any) -> None: ...
+
+    def sample(self, query_queue: Any) -> None: ...
+
+    def label(self, queue_to_label: Any, serialize_queue: Any) -> None: ...
+
+    def compute(self) -> None: ...
 
 
 class Other(Named):
