@@ -49,7 +49,7 @@ class ExpectedCosts:
     def of_many(self, samples: torch.Tensor) -> torch.Tensor | None:
         """Return what the labels of samples, int64 (n,), are expected to cost: float64 (n,).
 
-        None where neither the query strategy nor the pool answers for many samples at a time.
+        None where neither the label strategy nor the pool answers for many samples at a time.
         """
         if self._many is None or not len(samples):
             return None

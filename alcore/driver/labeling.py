@@ -295,8 +295,8 @@ class LabelingPhase:
 
     def _append(self, closed: list[AcceptedLabel] | None) -> list[tuple[AcceptedLabel, Exception]]:
         """Append what was answered, and isn't in the training pool yet; return what the pool refused."""
-        accepted = self._store.labels.accepted(self._step) if closed is None else closed
+        answered = self._store.labels.accepted(self._step) if closed is None else closed
         decided = self._handed_over | self._store.labels.second_opinions(self._step)
-        accepted = [label for label in accepted if label.request.id not in decided]
-        self._handed_over.update(label.request.id for label in accepted)
-        return append_labels(self._pools, accepted)
+        new = [label for label in answered if label.request.id not in decided]
+        self._handed_over.update(label.request.id for label in new)
+        return append_labels(self._pools, new)

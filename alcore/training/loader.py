@@ -265,10 +265,6 @@ class LoaderFactory:
         return self._make(pool, rows, max_bytes=_ORDERED_BYTES)
 
 
-def _joined(first: Any, other: Any) -> Any:
-    return torch.cat([first, other]) if isinstance(first, torch.Tensor) else first
-
-
 def _split(block: Any, size: int) -> Iterator[Any]:
     """Cut a block of nested tensors into batches of the same nesting."""
     if isinstance(block, torch.Tensor):
