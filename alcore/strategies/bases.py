@@ -113,12 +113,14 @@ class BaseQuery(BaseStrategy):
     @property
     def wanted(self) -> int:
         """How many samples to ask for in this step: `max_samples`, or a share of ``DriverConfig.samples_per_step``."""
-        if not hasattr(self, "max_samples"):
+        try:
+            max_samples = self.max_samples
+        except AttributeError as error:
             raise UsageError(
                 f"{type(self).__name__} has no max_samples; call self.set_max_samples(n) in its __init__, or give the "
                 "class an attribute max_samples."
-            )
-        return self.driver.wanted(self.max_samples)
+            ) from error
+        return self.driver.wanted(max_samples)
 
     def set_max_samples(self, max_samples: int) -> None:
         """Set `max_samples`; `UsageError` for a negative number."""
