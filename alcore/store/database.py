@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from alcore.errors import RunLockedError, StaleWriterError, UsageError
 from alcore.store.digests import prepare, replace_row
 from alcore.store.files import cant_write
-from alcore.store.formats import FORMAT, check_decoded, check_format, create, migrate
+from alcore.store.formats import check_decoded, check_format, create
 from alcore.store.verification import check_sound
 
 P = ParamSpec("P")
@@ -116,13 +116,8 @@ class Database:
 
     def _open(self, path: Path, new: bool) -> None:
         if not new:
-            version = check_format(self._connection, path)
+            check_format(self._connection, path)
             check_sound(self._connection, path)
-            if version < FORMAT:
-                self._count_epoch()  # where locks don't work, another writer of the old database writes no more
-                migrate(self._connection, path)
-                self._connection.close()
-                self._connection = self._connect()
         self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.execute("PRAGMA synchronous = EXTRA")
         if new:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,29 +57,3 @@ def untrained(labels: int) -> str:
         f"{labels} label{'' if labels == 1 else 's'} came after the last training, so the learner does not know "
         f"{'it' if labels == 1 else 'them'}; with final_training, a run whose steps are done trains once more"
     )
-
-
-# -- format 2, which had the sentence alone ------------------------------------------------------------------
-
-_BUDGET = re.compile(r"the budget of (\S+) is spent")
-_SENTENCES = {
-    r"all \d+ steps are done": EndKind.STEPS,
-    r"waiting for labels: .*": EndKind.WAITING,
-    r"nothing is labelled yet, and the requests of the start are open": EndKind.START_WAITING,
-    r"nothing is labelled yet, and the requests of the start were given up": EndKind.START_FAILED,
-    r"labels keep failing: .* were failures, more than max_failure_rate=\S+ allows": EndKind.LABELS_FAIL,
-    _BUDGET.pattern: EndKind.BUDGET,
-    r"the pool has no unlabelled sample left": EndKind.POOL,
-    r"the query strategies asked for nothing": EndKind.QUERY,
-}
-
-
-def facts_of_format_2(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what format 2 didn't write of how a run ended: the kind of the reason, the status of it, the budget."""
-    reason = meta.get("reason")
-    if meta.get("status") not in ("done", "waiting") or reason is None:
-        return {"end": None}
-    kinds = (kind for sentence, kind in _SENTENCES.items() if re.fullmatch(sentence, reason, re.DOTALL))
-    kind = next(kinds, EndKind.CRITERION)
-    budget = _BUDGET.fullmatch(reason)
-    return {"status": kind.status, "end": kind.value, "budget": float(budget[1]) if budget else None}

@@ -1,4 +1,4 @@
-"""The formats of a run database: which one a file has, and how one of an older format becomes one of this."""
+"""The format of a run database: which one a file has, and that it is the one that this version reads."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alcore.errors import EncodingError, UsageError
-from alcore.store import facts
-from alcore.store.digests import prepare
-from alcore.store.endings import facts_of_format_2
-from alcore.store.files import cant_write, fsync_path
 from alcore.store.schema import create as create_tables
 
 FORMAT = 3
-OLDEST = 2
+"""The one that alcore reads and writes since version 0.1.0."""
 
 
 @contextlib.contextmanager
@@ -54,55 +50,8 @@ def create(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def in_this_format(old: sqlite3.Connection) -> sqlite3.Connection:
-    """Return a database in memory that holds what one of an older format does."""
-    new = sqlite3.connect(":memory:", isolation_level=None)
-    new.row_factory = sqlite3.Row
-    _copy(old, new)
-    return new
-
-
-def _copy(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
-    """Make an empty database one of this format that holds what one of format 2 does."""
-    old.backup(new)
-    prepare(new)
-    new.execute("BEGIN IMMEDIATE")
-    facts.set_meta(new, facts_of_format_2(facts.meta(new)))
-    new.execute(f"PRAGMA user_version = {FORMAT}")
-    new.execute("COMMIT")
-
-
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Put a database of this format in the place of one of an older format, by one rename.
-
-    Parameters
-    ----------
-    connection
-        To the old database; to be closed after this.
-    path
-        The file.
-
-    Notes
-    -----
-    The caller holds the lock of the run, and has counted its epoch up. If the process is killed, the old database is
-    there, or the new one.
-    """
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    part.with_name(f"{part.name}-journal").unlink(missing_ok=True)
-    try:
-        with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as new:
-            new.execute("PRAGMA synchronous = EXTRA")  # so that SQLite flushes the file
-            new.row_factory = sqlite3.Row
-            _copy(connection, new)
-        part.replace(path)
-        fsync_path(path.parent)
-    except OSError as error:
-        raise cant_write(path, error) from error
-
-
-def check_format(connection: sqlite3.Connection, path: Path) -> int:
-    """Return the format of a database; refuse a file that this version can't read."""
+def check_format(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is no run database, or has another format."""
     try:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     except sqlite3.OperationalError as error:  # it may be a run database that can't be opened, or rolled back, now
@@ -113,10 +62,12 @@ def check_format(connection: sqlite3.Connection, path: Path) -> int:
         raise UsageError(f"{path} is not a run database: {error}.") from error
     if version > FORMAT:
         raise UsageError(
-            f"{path} has format {version}, and this version of alcore reads up to {FORMAT}; upgrade alcore."
+            f"{path} has format {version}, and this version of alcore reads format {FORMAT} alone; upgrade alcore."
         )
     if version < 1:
         raise UsageError(f"{path} is not a run database; it is empty, or belongs to another program.")
-    if version < OLDEST:
-        raise UsageError(f"{path} has format {version}, and this version of alcore reads {OLDEST} to {FORMAT}.")
-    return version
+    if version < FORMAT:
+        raise UsageError(
+            f"{path} has format {version}, which was written before alcore 0.1.0, and this version of alcore reads "
+            f"format {FORMAT} alone; read it with the version that wrote it."
+        )

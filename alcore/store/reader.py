@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from alcore.errors import UsageError
 from alcore.store.files import check_run_folder
-from alcore.store.formats import FORMAT, check_format, decoding, in_this_format
+from alcore.store.formats import check_format, decoding
 from alcore.store.lock import held_error, is_locked
 
 _TIMEOUT = 10.0  # seconds to wait for a transaction of the writer
@@ -54,11 +54,8 @@ class Reader:
             ):
                 connection.execute("PRAGMA query_only = ON")
                 connection.row_factory = sqlite3.Row
-                if check_format(connection, path) == FORMAT:
-                    yield connection
-                else:
-                    with contextlib.closing(in_this_format(connection)) as copy:
-                        yield copy
+                check_format(connection, path)
+                yield connection
         except sqlite3.Error as error:
             # a writer that was stopped inside a transaction lets nobody read
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY and is_locked(self._folder):

@@ -107,3 +107,24 @@ def test_error_in_an_earlier_step_is_how_the_run_ended(build: Build) -> None:
         driver.run()
     meta = Run(driver.log_dir).meta()
     assert (meta["status"], meta["reason"], meta["error"]) == ("failed", None, "RuntimeError: no idea")
+
+
+def test_run_that_ended_by_its_budget_adds_nothing_until_the_budget_is_raised(build: Any) -> None:
+    """Half a label is left, which is too little for another one."""
+
+    def resumed(budget: float) -> Driver:
+        driver: Driver = build(run_id="r", max_active_learning_steps=8, budget=budget)
+        driver.restore()
+        driver.run()
+        return driver
+
+    first = build(run_id="r", max_active_learning_steps=8, budget=7.5)
+    first.run()
+    run = Run(first.log_dir)
+    before, checkpoints = run.decisions(), run.checkpoints()
+    assert len(run.requests()) == 7
+    for _ in range(2):
+        assert str(resumed(7.5).end_reason) == "the budget of 7.5 is spent"
+        assert (run.decisions(), run.checkpoints()) == (before, checkpoints)
+    assert resumed(9.0).active_learning_step_idx > len(before["steps"])
+    assert len(run.requests()) == 9

@@ -20,11 +20,10 @@ def flushes() -> list[str]:
     """Return the place of each call of ``os.fsync`` and ``fsync_path`` in what a run writes: file and lines.
 
     A fork is not traced here: `test_fork_that_fails_at_any_fsync_leaves_nothing_or_a_whole_run` covers its flushes.
-    Nor is a migration (``formats.py``): `test_new_database_is_in_its_place_on_the_disk` covers its flush. What is
-    written for other programs (``folders.py``) is no part of a run.
+    What is written for other programs (``folders.py``) is no part of a run.
     """
     places = []
-    others = {STORE / name for name in ("fork.py", "formats.py", "folders.py")}
+    others = {STORE / name for name in ("fork.py", "folders.py")}
     for path in sorted(set(STORE.glob("*.py")) - others):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.fsync", "os.fdatasync", "fsync_path"):

@@ -24,8 +24,7 @@ BRITISH = re.compile(
 )
 EXCEPTIONS = {
     "cancelled": ("docs/jobs.md", "plugins/alcore-labelers/"),  # the state of a job, as Slurm and Python name it
-    "labelled": ("alcore/store/endings.py", "plugins/alcore-labelers/", "plugins/alcore-sklearn/"),  # in older files
-    "unlabelled": ("alcore/store/endings.py",),  # in sentences that older runs stored
+    "labelled": ("plugins/alcore-labelers/", "plugins/alcore-sklearn/"),  # in older files
 }
 """The files and folders in which a word may stand."""
 

@@ -1,13 +1,11 @@
-"""How the end of a run is written and read, and what the sentences of format 2 meant."""
+"""How the end of a run is written and read."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
 from alcore.protocols import EndKind, EndReason
-from alcore.store.endings import GOES_ON, OF_THE_END, end_of, facts_of, facts_of_format_2
+from alcore.store.endings import GOES_ON, OF_THE_END, end_of, facts_of
 
 
 @pytest.mark.parametrize("kind", EndKind)
@@ -37,35 +35,3 @@ def test_statuses_of_the_kinds() -> None:
         "waiting": {"waiting", "start-waiting"},
         "failed": {"start-failed", "labels-fail", "labels-refused"},
     }
-
-
-@pytest.mark.parametrize(
-    ("reason", "kind"),
-    [
-        ("all 3 steps are done", EndKind.STEPS),
-        ("all classes are found", EndKind.CRITERION),
-        ("all 3 steps are done, says my criterion", EndKind.CRITERION),
-        ("the budget of 15.5 is spent", EndKind.BUDGET),
-        ("the budget of my cluster is used up", EndKind.CRITERION),
-        ("waiting for labels: job 7", EndKind.WAITING),
-        ("waiting for labels: job 7\nand 8", EndKind.WAITING),
-        ("waiting for labels is not worth it", EndKind.CRITERION),
-        ("nothing is labelled yet, and the requests of the start are open", EndKind.START_WAITING),
-        ("nothing is labelled yet, and the requests of the start were given up", EndKind.START_FAILED),
-        ("labels keep failing: 4 of 5 were failures, more than max_failure_rate=0.5 allows", EndKind.LABELS_FAIL),
-        ("the pool has no unlabelled sample left", EndKind.POOL),
-        ("the query strategies asked for nothing", EndKind.QUERY),
-    ],
-)
-def test_sentences_of_format_2_have_their_kinds(reason: str, kind: EndKind) -> None:
-    for status in ("done", "waiting"):
-        facts: dict[str, Any] = facts_of_format_2({"status": status, "reason": reason})
-        assert (facts["status"], facts["end"]) == (kind.status, kind)
-        assert facts["budget"] == (15.5 if kind is EndKind.BUDGET else None)
-
-
-@pytest.mark.parametrize(
-    "meta", [{"status": "running"}, {"status": "done", "reason": None}, {"status": "failed", "reason": "good enough"}]
-)
-def test_runs_of_format_2_without_a_reason_have_no_end(meta: dict[str, Any]) -> None:
-    assert facts_of_format_2(meta) == {"end": None}
