@@ -25,7 +25,7 @@ class Found(NamedTuple):
     Parameters
     ----------
     distribution, version
-        The installed package; ``"?"`` where its metadata doesn't say.
+        The installed package; where its metadata doesn't say, the name of its metadata's folder, and ``"?"``.
     name, value
         The entry point: its name, and the module that it names; empty where it can't be read.
     requires
@@ -97,51 +97,44 @@ def plugins_compared(environment: Mapping[str, Any]) -> Iterator[None]:
 
 def _of_one(distribution: importlib.metadata.Distribution) -> Iterator[Found]:
     try:
-        text = distribution.read_text("entry_points.txt")
+        if f"[{GROUP}]" not in (distribution.read_text("entry_points.txt") or ""):
+            return  # whatever else is in it
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it
         name, version, _ = _identity(distribution)
         yield Found(name, version, "", "", fault=f"its entry_points.txt can't be read: {one_line(error)}")
         return
-    lines = list(_lines_of_group(text or ""))
-    if not lines:
-        return
     name, version, fault = _identity(distribution)
+    try:
+        entry_points = distribution.entry_points.select(group=GROUP)
+    except Exception:  # noqa: BLE001 - which one depends on the version of Python
+        fault = "not every line of its entry_points.txt is of the form name = module"
+        yield Found(name, version, "", "", fault=fault)
+        return
     requires: tuple[str, ...] = ()
     try:
         requires = tuple(distribution.requires or ())
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it
         fault = fault or f"what it requires can't be read: {one_line(error)}"
-    for line in lines:
-        entry, equals, value = (word.strip() for word in line.partition("="))
-        wrong = fault if equals and entry and value else f"its entry point {line!r} is not of the form name = module"
-        yield Found(name, version, entry, value, requires, wrong)
-
-
-def _lines_of_group(text: str) -> Iterator[str]:
-    """Yield the lines of the section ``[alcore]``, without comments."""
-    inside = False
-    for line in map(str.strip, text.splitlines()):
-        if line.startswith("["):
-            inside = line.strip("[] ") == GROUP
-        elif inside and line and not line.startswith(("#", ";")):
-            yield line
+    for entry in entry_points:
+        line = f"{entry.name} = {entry.value}".strip()
+        wrong = fault if entry.name and entry.value else f"its entry point {line!r} is not of the form name = module"
+        yield Found(name, version, entry.name, entry.value, requires, wrong)
 
 
 def _identity(distribution: importlib.metadata.Distribution) -> tuple[str, str, str | None]:
-    """Return name and version, and what is wrong with the metadata."""
-    folder = Path(str(getattr(distribution, "_path", "")))
-    guessed, _, rest = folder.stem.partition("-")
+    """Return name and version, and what is wrong with the metadata; without a name there, that of its folder."""
+    folder = one_line(Path(str(getattr(distribution, "_path", UNKNOWN))).name)
     try:
-        metadata = distribution.metadata
+        metadata = distribution.metadata  # read once: `name` and `version` of the distribution read it anew
         keys = set(metadata)
         name, version = (metadata[key] if key in keys else None for key in ("Name", "Version"))
     except FileNotFoundError:  # raised by importlib_metadata, which replaces the standard finder where it is installed
         name = version = None
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it
-        return one_line(guessed) or UNKNOWN, rest or UNKNOWN, f"its metadata can't be read: {one_line(error)}"
+        return folder, UNKNOWN, f"its metadata can't be read: {one_line(error)}"
     missing = [word for word, value in (("name", name), ("version", version)) if not value]
-    fault = f"its metadata in {folder.name} has no {' and no '.join(missing)}" if missing else None
-    return one_line(name or guessed) or UNKNOWN, one_line(version or rest) or UNKNOWN, fault
+    fault = f"its metadata in {folder} has no {' and no '.join(missing)}" if missing else None
+    return one_line(name or "") or folder, one_line(version or "") or UNKNOWN, fault
 
 
 def one_line(value: object) -> str:

@@ -71,7 +71,12 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no version": ({"metadata": "Metadata-Version: 2.1\nName: far-away\n"}, "broken", "has no version"),
     "metadata not text": ({"metadata": b"Name: far-\xff\nVersion: 1"}, "broken", "metadata can't be read"),
     "entry points not text": ({"entry_points": b"[alcore]\nfar = \xff\n"}, "broken", "entry_points.txt can't be read"),
-    "entry point without =": ({"entry_points": "[alcore]\nfar_away\n"}, "broken", "not of the form name = module"),
+    "entry point without =": (
+        {"entry_points": "[alcore]\nfar_away\n"}, "broken", "not every line of its entry_points.txt is of the form",
+    ),
+    "odd line in another group": (
+        {"entry_points": "[alcore]\nfar = far_away\n[other]\nodd\n"}, "broken", "not every line of its entry_points",
+    ),
     "entry point without module": ({"entry_points": "[alcore]\nfar =\n"}, "broken", "not of the form name = module"),
     "entry point of odd form": ({"entry_points": "[alcore]\nfar = !!\n"}, "broken", "AttributeError"),
     "requirement of odd form": ({"metadata": METADATA + "Requires-Dist: ???\n"}, "ok", ""),
@@ -151,6 +156,14 @@ def test_distribution_of_another_group_may_be_as_odd_as_it_likes(site: Callable[
     before = find_entry_points()
     site(metadata=b"\xff", entry_points="[console_scripts]\nodd\n\n[other]\n= =\n")
     assert find_entry_points() == before
+
+
+@pytest.mark.parametrize("metadata", [None, "Metadata-Version: 2.1\nVersion: 1.5\n", b"Name: far-\xff\n"])
+def test_distribution_without_a_name_has_that_of_its_folder(site: Callable[..., None], metadata: Any) -> None:
+    site(metadata=metadata)
+    (found,) = [entry_point for entry_point in find_entry_points() if entry_point.value == "far_away"]
+    assert found.distribution == "far_away-1.5.dist-info"
+    assert found.version == ("1.5" if isinstance(metadata, str) else "?")
 
 
 def test_first_distribution_of_a_name_counts(site: Callable[..., None]) -> None:
