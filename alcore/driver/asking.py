@@ -12,7 +12,7 @@ from alcore.pools.provenance import inputs_by_sample, named_values, sources_of, 
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import Failed, Label, Request
 from alcore.store.reading import Run
-from alcore.store.rows import RequestState
+from alcore.store.rows import RequestOutcome
 from alcore.store.run import RunStore
 
 
@@ -128,7 +128,7 @@ def answers_in_inbox(run: Run) -> dict[str, list[Label | Failed]]:
     return answers_of
 
 
-def ids_of_samples(states: Sequence[RequestState]) -> dict[int, str]:
+def ids_of_samples(states: Sequence[RequestOutcome]) -> dict[int, str]:
     """Return the ids of requests by their samples; of several requests for one sample, an open one or else the last."""
     ranked = sorted(states, key=lambda state: state.state == "open")
     return {state.asked.sample: state.asked.request.id for state in ranked if state.asked.sample is not None}

@@ -17,7 +17,7 @@ from alcore.errors import EncodingError, UsageError
 from alcore.pools.tensor_pool import as_sample_id
 from alcore.protocols import FAILURE_KINDS, Failed, Label, Request
 from alcore.store.reading import Run
-from alcore.store.rows import RequestState
+from alcore.store.rows import RequestOutcome
 
 Verdict = Literal["accepted", "corrected", "repeated", "refused"]
 """What becomes of an answer that is told."""
@@ -246,7 +246,7 @@ class _Judge:
             raise _RefusedError(f"{several} {item[:40]!r}; alcore ask lists the open ones")
         return self._keys[first]
 
-    def _as_published(self, state: RequestState, answer: Label | Failed) -> Label | Failed:
+    def _as_published(self, state: RequestOutcome, answer: Label | Failed) -> Label | Failed:
         """Return an answer with its value as it is stored, for the request alone."""
         asked = state.asked
         named = Request(asked.request.id, 0, 0, None)
@@ -259,7 +259,7 @@ class _Judge:
         accepted = accepted_label(asked.request, answer, self._check, asked.cost)
         return dataclasses.replace(answer, value=accepted.item.value, cost=accepted.cost)
 
-    def _verdict(self, state: RequestState, answer: Label | Failed, given: Any) -> tuple[Verdict, str]:
+    def _verdict(self, state: RequestOutcome, answer: Label | Failed, given: Any) -> tuple[Verdict, str]:
         if state.state != "labeled" and (before := self._told.get(state.asked.request.id)):
             return _against_inbox(before[-1], answer)
         if state.state == "failed":
@@ -273,13 +273,13 @@ class _Judge:
         is_repeated = _is_same_failure(state, answer) if attempt is None else attempt < state.asked.request.attempt
         return ("repeated", "the run knows of this failure") if is_repeated else ("accepted", "")
 
-    def _against_given_up(self, state: RequestState, answer: Label | Failed) -> tuple[Verdict, str]:
+    def _against_given_up(self, state: RequestOutcome, answer: Label | Failed) -> tuple[Verdict, str]:
         if isinstance(answer, Failed) and _is_same_failure(state, answer):
             return "repeated", "it was given up for this reason"
         name, key = self._run.folder.name, state.asked.request.id[:12]
         return "refused", f"it was given up ({state.reason}); alcore labels {name} --reopen {key} asks for it again"
 
-    def _against_label(self, state: RequestState, answer: Label) -> tuple[Verdict, str]:
+    def _against_label(self, state: RequestOutcome, answer: Label) -> tuple[Verdict, str]:
         """Compare a label with the one that the run has."""
         before = self._told.get(state.asked.request.id)
         told = next((answer for answer in reversed(before or ()) if isinstance(answer, Label)), None)
@@ -318,7 +318,7 @@ def _against_inbox(before: Label | Failed, answer: Label | Failed) -> tuple[Verd
     return "corrected", ""
 
 
-def _is_same_failure(state: RequestState, answer: Failed) -> bool:
+def _is_same_failure(state: RequestOutcome, answer: Failed) -> bool:
     withdrawn = answer.kind == "withdrawn"
     kind, reason = ("dropped", withdrawal(answer.reason)) if withdrawn else (answer.kind, answer.reason)
     return (state.failure, state.reason) == (kind, reason)

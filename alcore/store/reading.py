@@ -20,7 +20,7 @@ from alcore.store.labels import Labels, refused
 from alcore.store.lock import is_locked, noted
 from alcore.store.reader import Reader
 from alcore.store.requests import Requests
-from alcore.store.rows import AcceptedLabel, RequestState, value_text
+from alcore.store.rows import AcceptedLabel, RequestOutcome, value_text
 from alcore.store.steps import Steps
 from alcore.store.transfer import copy_until, decisions
 from alcore.store.values import LabelValues
@@ -141,7 +141,7 @@ class Run:
         """Return how many requests are ``open``, ``labeled`` and ``failed``; those of one step, or all."""
         return self._requests.counts(step)
 
-    def states(self) -> list[RequestState]:
+    def states(self) -> list[RequestOutcome]:
         """Return what was asked for and what has become of it, in order."""
         return self._requests.states()
 

@@ -12,7 +12,7 @@ from alcore.protocols import Request
 from alcore.store.answers import AnswerWriter, supersede
 from alcore.store.database import Source, reads, writes
 from alcore.store.digests import add_rows, set_state
-from alcore.store.rows import REQUEST, AskedRequest, RequestState, asked_of, request_of
+from alcore.store.rows import REQUEST, AskedRequest, RequestOutcome, asked_of, request_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Requests:
         return {"open": 0, "labeled": 0, "failed": 0} | dict(rows.fetchall())
 
     @reads
-    def states(self, connection: sqlite3.Connection) -> list[RequestState]:
+    def states(self, connection: sqlite3.Connection) -> list[RequestOutcome]:
         """Return what was asked for and what has become of it, in order."""
         rows = connection.execute(
             f"SELECT {REQUEST}, r.strategy, r.score, r.rank, r.cost, r.fidelity, r.state,"
@@ -125,7 +125,7 @@ class Requests:
             " ORDER BY r.step, r.ordinal"
         )
         return [
-            RequestState(
+            RequestOutcome(
                 asked_of(row),
                 passed=bool(row["passed"]),
                 **{name: row[name] for name in ("state", "kind", "value", "file", "source", "failure", "reason")},

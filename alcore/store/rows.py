@@ -51,7 +51,7 @@ class AskedRequest(NamedTuple):
         return cls(Request(*plain[0]), *plain[1:])
 
 
-class RequestState(NamedTuple):
+class RequestOutcome(NamedTuple):
     """A request, and what has become of it.
 
     Parameters
