@@ -103,7 +103,7 @@ class Group(Ranks):
     def by_itself(self) -> Ranks:
         """Return what this rank uses while it works by itself: a single rank that exchanges nothing with others."""
         single = Ranks()
-        single.is_alone = True
+        single.is_detached = True
         return single
 
     # -- exchanges -----------------------------------------------------------------------------------------

@@ -21,14 +21,14 @@ class Ranks:
     rank, size : int
         The number of this process, from 0, and the number of processes. Rank 0 writes the run directory, labels, and
         decides.
-    is_alone : bool
-        Whether this object stands for one of several ranks while it works by itself (see `by_itself`). False in a
-        run of a single process.
+    is_detached : bool
+        Whether `by_itself` of one of several ranks returned this object, by which that rank exchanges nothing with the
+        others. False in a run of a single process.
     """
 
     rank: int = 0
     size: int = 1
-    is_alone: bool = False
+    is_detached: bool = False
 
     @property
     def main(self) -> bool:

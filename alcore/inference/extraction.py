@@ -124,7 +124,7 @@ def _cached(run: InferenceContext, pool: Any, ids: torch.Tensor, layer: str, out
     if layer == "inputs" and not outputs:
         return _inputs_alone(run, pool, ids)
     # All ranks must find the same samples in their caches, since they share the forward passes for the others.
-    model = "" if run.ranks.is_alone else run.ranks.share(lambda: learner_state(run))
+    model = "" if run.ranks.is_detached else run.ranks.share(lambda: learner_state(run))
     if not model:
         return _computed(run, pool, ids, layer, outputs)
     full = layer if pool is run.choice_pool else f"{layer} of the training pool"

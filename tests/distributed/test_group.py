@@ -111,8 +111,8 @@ def test_new_run_is_refused_after_an_exchange_that_was_left(ranks: list[Group]) 
 
 def test_by_itself_exchanges_nothing(ranks: list[Group]) -> None:
     one = ranks[1].by_itself()
-    assert (one.rank, one.size, one.is_alone) == (0, 1, True)
-    assert not ranks[1].is_alone
+    assert (one.rank, one.size, one.is_detached) == (0, 1, True)
+    assert not ranks[1].is_detached
     assert one.gather(3) == [3]
 
 

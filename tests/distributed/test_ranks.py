@@ -12,7 +12,7 @@ from alcore.distributed.ranks import Ranks, RoundRobin, mean_over_ranks
 def test_single_process_exchanges_with_itself() -> None:
     ranks, done = Ranks(), []
     assert ranks.main
-    assert not ranks.is_alone
+    assert not ranks.is_detached
     assert ranks.by_itself() is ranks
     assert ranks.share(lambda: 3) == 3
     assert ranks.gather("a") == ["a"]
