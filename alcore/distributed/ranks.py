@@ -22,8 +22,8 @@ class Ranks:
         The number of this process, from 0, and the number of processes. Rank 0 writes the run directory, labels, and
         decides.
     is_detached : bool
-        Whether `by_itself` of one of several ranks returned this object, by which that rank exchanges nothing with the
-        others. False in a run of a single process.
+        Whether one of several ranks works by itself with this object, which `by_itself` returned: it exchanges nothing
+        with the other ranks. False in a run of a single process.
     """
 
     rank: int = 0

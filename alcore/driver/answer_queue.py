@@ -93,8 +93,7 @@ class AnswerQueue:
         Raises
         ------
         BaseException
-            The error of a `put` that its thread did not repeat with success: the thread may hold an answer that is
-            nowhere else.
+            The error of the last `put` of a thread, if that one failed: its answer may be stored nowhere.
         """
         with self._lock:
             self._is_open = False

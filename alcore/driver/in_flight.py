@@ -31,7 +31,10 @@ def check_decided(strategy: Any, store: RunStore, decision: InDoubt | None) -> N
 
 
 def release_in_flight(strategy: Any, store: RunStore, decision: InDoubt | None) -> None:
-    """Settle what was in flight as the user says, unless the label strategy can be polled."""
+    """Make requests in flight plain open ones again; with the decision ``"drop"``, give up those that are in doubt.
+
+    Nothing is done if the label strategy can be polled: `poll_in_flight` asks it what has become of them.
+    """
     requests = _in_flight(strategy, store)
     if requests:
         in_doubt = {request.id for request in _in_doubt(strategy, store)}

@@ -88,7 +88,8 @@ class LabelingPhase:
     interruption
         Ends the label strategy at once where the run was asked to end.
     stand_in
-        What is called in place of the label strategy's ``label``, also where nothing is left to hand out; or None.
+        A function to call in place of the label strategy's ``label``, or None. It is called even if there is nothing
+        to hand out, while requests have no answer.
 
     Attributes
     ----------

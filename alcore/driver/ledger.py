@@ -10,8 +10,9 @@ When a change is committed depends on its kind:
 - Label, retry and give up are committed before they change the ledger.
 - A request that is handed out because a query strategy asked for it is in the ledger at once, and committed with all
   others as the query phase ends. What a labeling phase hands out, or leaves, changes in the ledger alone.
-- What is taken changes in the ledger, is recorded then, and is given back where that fails. What is given back, or what
-  a label strategy that is polled has never got, is recorded first. Where nothing is recorded, the ledger alone changes.
+- A request that the label strategy takes out changes in the ledger first and is committed as taken next; if that fails,
+  the ledger takes it back. A request that the label strategy gives back, or that it never got as its ``poll`` says, is
+  committed first and changes in the ledger next. If the run does not record what is taken, only the ledger changes.
 - Withhold and allow are never committed: they follow from the answers and the budget.
 """
 
@@ -63,7 +64,7 @@ class Change(enum.Enum):
     WITHHOLD = enum.auto()
     """Labels keep failing, or more is paid and reserved than the budget allows."""
     ALLOW = enum.auto()
-    """That is so no more."""
+    """The reason to withhold it is gone, or a labeling phase begins."""
     LABEL = enum.auto()
     """An answer is accepted as its label."""
     RETRY = enum.auto()

@@ -37,7 +37,8 @@ class ResumePoint(NamedTuple):
     record
         Losses and number of epochs of that training so far.
     one_step_behind
-        The listeners whose state in the checkpoint predates the hook ``alcore_step_end`` of the step before.
+        The listeners whose state in the checkpoint was saved before they were called with ``alcore_step_end`` of the
+        last finished step, so that they are to be called with it again.
     """
 
     step: int

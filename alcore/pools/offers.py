@@ -1,7 +1,8 @@
 """What a pool offers beyond what is required of it, as the protocols ``Pool...`` of :mod:`alcore.protocols` list it.
 
-Nobody else looks for these members by name, but: `candidates` for those of `PoolWindows`, `provenance` for those of
-`PoolProvenance`. A pool may be None where none is known.
+No other module looks for these members by name, with two exceptions: `alcore.pools.candidates` looks for those of
+`PoolWindows`, and `alcore.pools.provenance` for those of `PoolProvenance`. These functions take None, too, for a pool
+that is not known.
 """
 
 from __future__ import annotations

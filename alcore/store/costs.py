@@ -62,7 +62,7 @@ class Costs:
         Parameters
         ----------
         before
-            As it was known at the query phase of this step; now where it is None.
+            A step: what was paid before it, plus the cost of requests that were open when it began. None for now.
         """
         if before is None:
             before, paid = _NO_STEP, _added(self._before, connection, self._step, _NO_STEP)

@@ -53,7 +53,10 @@ def reads(query: Callable[Concatenate[S, sqlite3.Connection, P], T]) -> Callable
 
 
 def writes(change: Callable[Concatenate[S, sqlite3.Connection, P], T]) -> Callable[Concatenate[S, P], T]:
-    """Mark a method that writes: called without the connection, it commits, or belongs to an open transaction."""
+    """Mark a method that writes: it is called without the connection, which its source gives.
+
+    What it writes is committed when it returns; inside an open transaction it is committed with that one.
+    """
 
     @functools.wraps(change)
     def method(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -41,7 +41,12 @@ _WHOLE = {
 _NEW = {"requests": (0, 0, "open", None, None), "labels": (0,)}
 """The state of a new row."""
 _STATE = {"requests": "id, attempt, taken, state, closed, handle", "labels": "digest, superseded"}
-"""The columns that the digests of a row are made of, in their order: what never changes, all of it, what changes."""
+"""The columns that a digest of a row is made of, in this order.
+
+In tables of `CHAINED` a row has a digest of the columns that never change, `_CONSTANT`; if others may change, it has a
+second one, of the columns `_STATE`: first one that identifies the row, then those that may change. In tables of
+`CHANGING` it has one of all its columns, `_WHOLE`.
+"""
 
 
 # -- writing ----------------------------------------------------------------------------------------------

@@ -23,8 +23,11 @@ _IS_THE_LABEL = (
     " OR r.slot = (SELECT s.slot FROM requests s WHERE s.sample = r.sample AND s.state = 'labeled'"
     " ORDER BY s.closed, s.slot LIMIT 1))"
 )
-"""Of the answers to the requests for one sample, its label is the current one of the request that was closed first; of
-those closed in one step, of the lowest slot."""
+"""Whether the current answer to the request ``r`` is the label of its sample.
+
+Of the labeled requests for one sample, this holds for the one that was closed in the earliest step; where several were
+closed in that step, for the one with the lowest slot. It always holds for a request for a generated input.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +132,10 @@ class Labels:
 
     @reads
     def last_answers(self, connection: sqlite3.Connection, most: int) -> list[bool]:
-        """Return whether each of the last answers was a failure, the oldest first; after `forget_failures`, if it was.
+        """Return for each of the last answers, at most so many, whether it was a failure; the oldest comes first.
 
-        An answer that nobody asked for, a repeat, one that came second, and a request that was dropped are none.
+        Answers from before the last `forget_failures` are left out. So are answers that nobody asked for, repeats,
+        answers to a request that had one already, and requests that were dropped.
         """
         since = float(_note(connection, "failures_since") or 0)
         rows = connection.execute(

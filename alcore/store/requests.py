@@ -53,7 +53,15 @@ class Requests:
 
     @reads
     def pending_samples(self, connection: sqlite3.Connection, step: int, ordinal: int = 0) -> list[int]:
-        """Return the samples of requests before this one that had no answer when this step's query phase began."""
+        """Return the samples that were pending when the query phase of a step began.
+
+        Parameters
+        ----------
+        step
+            The step. Requests of earlier steps count if they are open, or were closed in this step or a later one.
+        ordinal
+            Requests of this step with a lower ordinal, which an earlier query phase of it made, count if they are open.
+        """
         rows = connection.execute(
             "SELECT sample FROM requests WHERE state = 'open' AND sample IS NOT NULL AND (step, ordinal) < (?1, ?2)"
             " UNION ALL"
