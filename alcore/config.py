@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn, SupportsIndex
 import torch
 
 from alcore.distributed.manager import DistributedManager
-from alcore.errors import UsageError
+from alcore.errors import UsageError, check_methods, check_no_class
 from alcore.protocols import LabelStrategy, MetrologyStrategy, QueryStrategy, TrainingLoop
 from alcore.store.files import check_run_id
 from alcore.store.retention import parse_retention
@@ -178,6 +178,19 @@ class TrainingConfig:
         return self.max_fine_tuning_epochs
 
 
+def _check_strategies(field: str, parts: Sequence[Any], kind: str, method: str) -> None:
+    """Refuse what is not an object with this method and ``attach``, and an object that is given twice."""
+    for part in parts:
+        check_no_class(part, f"StrategiesConfig.{field}: the {kind} strategy")
+        see = f"alcore.protocols.{kind.capitalize()}Strategy"
+        check_methods(part, f"StrategiesConfig.{field}: {kind} strategy", (method, "attach"), see=see)
+    if len({id(part) for part in parts}) < len(parts):
+        raise UsageError(
+            f"StrategiesConfig.{field}: one {kind} strategy object is given twice as a {kind} strategy; "
+            "make two objects."
+        )
+
+
 @dataclasses.dataclass
 class StrategiesConfig:
     """What chooses, labels and measures.
@@ -213,38 +226,17 @@ class StrategiesConfig:
             value = getattr(self, name)
             if not isinstance(value, Sequence) and not (value is None and name == "metrology_strategies"):
                 _refuse(self, name, "a list of strategies")
-        self._check("query_strategies", self.query_strategies, "query", "sample")
-        self._check("metrology_strategies", self.metrology_strategies or (), "metrology", "compute")
-        if self.label_strategy is not None:
-            self._check("label_strategy", [self.label_strategy], "label", "label")
-        if self.start_strategy is not None:
-            self._check("start_strategy", [self.start_strategy], "query", "sample")
+        _check_strategies("query_strategies", self.query_strategies, "query", "sample")
+        _check_strategies("metrology_strategies", self.metrology_strategies or (), "metrology", "compute")
+        for name, kind, method in (("label_strategy", "label", "label"), ("start_strategy", "query", "sample")):
+            part = getattr(self, name)
+            _check_strategies(name, () if part is None else (part,), kind, method)
         for part in self.metrology_strategies or ():
             if not isinstance(getattr(part, "records", None), list):
                 raise UsageError(
                     f"StrategiesConfig.metrology_strategies: metrology strategy {type(part).__name__} needs a list "
                     "'records' that compute() appends to."
                 )
-
-    def _check(self, name: str, parts: Sequence[Any], kind: str, method: str) -> None:
-        """Refuse what is not an object with this method and ``attach``, and an object that is given twice."""
-        for part in parts:
-            if inspect.isclass(part):
-                raise UsageError(
-                    f"StrategiesConfig.{name}: the {kind} strategy is the class {part.__name__}; give an object of it: "
-                    f"{part.__name__}(...)."
-                )
-            missing = [needed for needed in (method, "attach") if not callable(getattr(part, needed, None))]
-            if missing:
-                raise UsageError(
-                    f"StrategiesConfig.{name}: {kind} strategy {type(part).__name__} has no {' and no '.join(missing)};"
-                    f" see alcore.protocols.{kind.capitalize()}Strategy."
-                )
-        if len({id(part) for part in parts}) < len(parts):
-            raise UsageError(
-                f"StrategiesConfig.{name}: one {kind} strategy object is given twice as a {kind} strategy; "
-                "make two objects."
-            )
 
 
 @dataclasses.dataclass

@@ -158,6 +158,31 @@ def check_choice(owner: str, name: str, value: object, known: Iterable[str]) -> 
         raise UsageError(f"{owner}: {name} is {value!r}; it must be one of {', '.join(words)}.")
 
 
+def check_no_class(part: object, what: str) -> None:
+    """Raise `UsageError` if a class was given in place of an object of it; `what` names the part in the message."""
+    if isinstance(part, type):
+        raise UsageError(f"{what} is the class {part.__name__}; give an object of it: {part.__name__}(...).")
+
+
+def check_methods(part: object, what: str, methods: Iterable[str], *, see: str = "alcore.protocols") -> None:
+    """Raise `UsageError` if a part lacks one of these methods.
+
+    Parameters
+    ----------
+    part
+        What was given.
+    what
+        Names the part in the message, before its type.
+    methods
+        The names of the methods.
+    see
+        Where the methods are documented.
+    """
+    missing = [method for method in methods if not callable(getattr(part, method, None))]
+    if missing:
+        raise UsageError(f"{what} {type(part).__name__} has no {' and no '.join(missing)}; see {see}.")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Say what is nearest to a mistyped word, and what there is.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ import torch
 from alcore.config import DriverConfig, StrategiesConfig, TrainingConfig
 from alcore.driver.pool_set import PoolSet
 from alcore.driver.strategy_set import StrategySet
-from alcore.errors import UsageError, raised_by
+from alcore.errors import UsageError, check_methods, check_no_class, raised_by
 from alcore.pools.offers import answer_of, has_digest, knows_answers
 from alcore.protocols import DataInfo
 from alcore.strategies.label_options import labels_by_id
@@ -24,7 +23,7 @@ def check_parts(
     config: DriverConfig, learner: Any, strategies: StrategiesConfig, training: TrainingConfig | None
 ) -> None:
     """Check that each part has the methods of its protocol."""
-    _refuse_class(learner, "the learner")
+    check_no_class(learner, "the learner")
     if not callable(learner):
         raise UsageError(f"the learner is a {type(learner).__name__}, which can't be called; give an nn.Module.")
     if training is None:
@@ -194,13 +193,6 @@ def _given(part: Any) -> list[Any]:
     return [] if part is None else [part]
 
 
-def _refuse_class(part: Any, what: str) -> None:
-    if inspect.isclass(part):
-        raise UsageError(f"{what} is the class {part.__name__}; give an object of it: {part.__name__}(...).")
-
-
 def _need(part: Any, what: str, methods: list[str]) -> None:
-    _refuse_class(part, what)
-    missing = [method for method in methods if not callable(getattr(part, method, None))]
-    if missing:
-        raise UsageError(f"{what} {type(part).__name__} has no {' and no '.join(missing)}; see alcore.protocols.")
+    check_no_class(part, what)
+    check_methods(part, what, methods)
