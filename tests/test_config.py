@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.toys import Everything
 
 from alcore.config import DriverConfig, OptimizerConfig, StrategiesConfig, TrainingConfig
 from alcore.distributed import DistributedManager
@@ -180,21 +181,6 @@ def test_device_and_dtype() -> None:
 def test_the_queue_is_given_as_a_class(wrong: Any) -> None:
     with pytest.raises(UsageError, match=r"StrategiesConfig\.queue_cls is .*; give a class such as queue\.Queue"):
         StrategiesConfig([], wrong)
-
-
-class Everything:
-    """A strategy of each kind, of no base class."""
-
-    def __init__(self) -> None:
-        self.records: list[Any] = []
-
-    def attach(self, driver: Any) -> None: ...
-
-    def sample(self, query_queue: Any) -> None: ...
-
-    def label(self, queue_to_label: Any, serialize_queue: Any) -> None: ...
-
-    def compute(self) -> None: ...
 
 
 KINDS = {

@@ -6,25 +6,15 @@ import queue
 from typing import Any
 
 import pytest
+from helpers.toys import Everything
 
 from alcore.config import StrategiesConfig
 from alcore.driver.strategy_set import StrategySet
 from alcore.errors import UsageError
 
 
-class Named:
+class Named(Everything):
     """A strategy of any kind."""
-
-    def __init__(self) -> None:
-        self.records: list[Any] = []
-
-    def attach(self, driver: Any) -> None: ...
-
-    def sample(self, query_queue: Any) -> None: ...
-
-    def label(self, queue_to_label: Any, serialize_queue: Any) -> None: ...
-
-    def compute(self) -> None: ...
 
 
 class Other(Named):

@@ -15,6 +15,21 @@ from alcore import config as c
 from alcore.strategies import BaseLabel, BaseMetrology, BaseQuery
 
 
+class Everything:
+    """A strategy of each kind, of no base class."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    def attach(self, driver: Any) -> None: ...
+
+    def sample(self, query_queue: Any) -> None: ...
+
+    def label(self, queue_to_label: Any, serialize_queue: Any) -> None: ...
+
+    def compute(self) -> None: ...
+
+
 class FirstQuery(BaseQuery):
     """Ask for the candidates with the lowest ids."""
 
