@@ -10,15 +10,15 @@ STANDARD = $$($(BIN)/python -c 'import tomllib; extras = tomllib.load(open("pypr
 .PHONY: help run setup install environment wheels test lint bench faults clean python
 
 help:
-	@echo "make run    set up .venv, then run active learning on the two-moons problem"
+	@echo "make run      set up .venv, then run active learning on the two-moons problem"
 	@echo "make install  install core and the standard plugins into the active environment"
-	@echo "make wheels build every distribution into dist/"
-	@echo "make setup  set up .venv with test tools, and run nothing"
-	@echo "make test   set up .venv with test tools, then run all tests"
-	@echo "make lint   ruff, mypy --strict and import-linter"
-	@echo "make bench  the benchmarks that need nothing else"
-	@echo "make faults kill runs at every system call and fail each, interrupt runs at 1,500 moments, and kill ranks and jobs (needs strace and Slurm; takes about an hour)"
-	@echo "make clean  remove .venv and caches"
+	@echo "make wheels   build every distribution into dist/"
+	@echo "make setup    set up .venv with test tools, and run nothing"
+	@echo "make test     set up .venv with test tools, then run all tests"
+	@echo "make lint     ruff, mypy --strict and import-linter"
+	@echo "make bench    the benchmarks that need nothing else"
+	@echo "make faults   kill runs at every system call and fail each, interrupt runs at 1,500 moments, and kill ranks and jobs (needs strace and Slurm; takes about an hour)"
+	@echo "make clean    remove .venv and caches"
 
 run: $(VENV)/standard.stamp
 	$(BIN)/alcore run --query uq --metrology f1
@@ -43,7 +43,7 @@ environment: python
 
 wheels: $(VENV)/build.stamp
 	@rm -rf dist
-	@$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist . $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
+	@$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps --wheel-dir dist $(patsubst %pyproject.toml,./%,$(PROJECTS))
 	@echo "$$(ls dist | wc -l) wheels are in dist/. Anywhere: pip install --find-links dist \"alcore[standard]\""
 
 # A quarter of the time of the tests is waiting, so there are half as many processes again as processors.
